@@ -1,0 +1,5 @@
+//! Configuration: files, variables and flags in; checked types or diagnostics out.
+
+mod diagnostics;
+
+pub use diagnostics::{Diagnostic, Severity, nearest};

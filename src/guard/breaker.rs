@@ -1,0 +1,5 @@
+//! To be written.
+/// Stub.
+pub struct Breaker;
+/// Stub.
+pub struct BreakerState;

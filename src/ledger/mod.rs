@@ -1,0 +1,88 @@
+//! The ledger: one chain of entries for each group and partition, telling what became of every position.
+//!
+//! What enters are [`Entry`] values that continue a chain; what leaves is where chains end. An append is conditional on
+//! where its writer believes the chain ends, so writers can only extend one contiguous chain.
+
+mod entry;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use crate::event::ids::escape_into;
+use crate::event::{Digest, PartitionRef, Position};
+use crate::store::Retry;
+
+pub use entry::{Entry, Outcomes, Run};
+
+/// Which chain.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Chain {
+    /// The consumer group.
+    pub group: Arc<str>,
+    /// The partition.
+    pub partition: PartitionRef,
+    /// Zero, unless a broken chain was left behind for a new one.
+    pub epoch: u32,
+}
+
+impl Chain {
+    /// The chain's key: `group|cluster|topic|topic id|topic epoch|partition|ledger epoch`, parts escaped.
+    pub fn key(&self) -> String {
+        let mut key = String::with_capacity(128);
+        escape_into(&mut key, &self.group);
+        key.push('|');
+        key.push_str(&self.partition.key());
+        key.push('|');
+        key.push_str(&self.epoch.to_string());
+        key
+    }
+}
+
+/// The end of a chain: the last entry's end, digest and nonce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainEnd {
+    /// The last position that an entry holds.
+    pub position: Position,
+    /// The last entry's digest; the next entry names it as the previous one.
+    pub digest: Digest,
+    /// The last entry's nonce: equal to one's own after a lost answer.
+    pub nonce: String,
+}
+
+/// Where a group began on a topic: one item a group and topic, first writer wins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartItem {
+    /// The partitions of that moment by name, and where each one's chain begins.
+    pub starts: Vec<(String, Position)>,
+}
+
+/// Verdict on an append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// The chain now ends with this entry.
+    Done,
+    /// An entry that begins there stands already: read the end, then go on from it.
+    Refused,
+    /// Unknown.
+    Retry(Retry),
+}
+
+/// Keeps chains. Reads are consistent. Safe to call from many lanes at once; not cancel safe.
+pub trait Ledger: Send + Sync {
+    /// The end of the chain; `None` where it has no entry.
+    fn end<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Option<ChainEnd>, Retry>>;
+
+    /// Entries that hold positions above `after`, in order, at most `limit`.
+    fn entries<'a>(&'a self, chain: &'a Chain, after: Position, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>, Retry>>;
+
+    /// Appends each entry if none begins where it begins. One verdict an entry, in order; chains are unique in a call.
+    fn append<'a>(&'a self, entries: &'a [(&'a Chain, &'a Entry)]) -> BoxFuture<'a, Vec<Appended>>;
+
+    /// Inserts the start item unless there is one, and returns the one that stands. The partition gives cluster, topic,
+    /// topic id and epoch; its name does not matter.
+    fn start_item<'a>(&'a self, chain: &'a Chain, proposed: &'a StartItem) -> BoxFuture<'a, Result<StartItem, Retry>>;
+
+    /// The start item, if there is one.
+    fn find_start_item<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Option<StartItem>, Retry>>;
+}

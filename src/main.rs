@@ -1,0 +1,3 @@
+//! Command line and dispatch, nothing else.
+
+fn main() {}
