@@ -4,6 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod dedupe;
 pub mod embedded;
+pub mod engine;
 pub mod event;
 pub mod generate;
 pub mod guard;

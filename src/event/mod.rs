@@ -8,6 +8,7 @@ mod position;
 mod record;
 mod request;
 mod state;
+pub mod time;
 mod version;
 
 pub use ids::{Digest, SetDigest};

@@ -11,8 +11,8 @@ pub enum Outcome {
     Duplicate,
     /// Left out by a route's rule or by an order.
     Skipped,
-    /// In the dead-letter topic, with its reason.
-    DeadLettered,
+    /// In the dead-letter topic, for this reason.
+    DeadLettered(Reason),
     /// No event ever stood here (transaction markers, compaction).
     Hole,
     /// The log no longer held it when the lane came by (retention).
@@ -20,23 +20,36 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The letter that stands for it in a ledger entry.
-    pub fn letter(self) -> char {
+    /// The letters that stand for it in a ledger entry: one, and a second one for the reason of a dead letter.
+    pub fn code(self) -> &'static str {
         match self {
-            Self::Recorded => 'r',
-            Self::Duplicate => 'd',
-            Self::Skipped => 's',
-            Self::DeadLettered => 'x',
-            Self::Hole => 'h',
-            Self::Lost => 'l',
+            Self::Recorded => "r",
+            Self::Duplicate => "d",
+            Self::Skipped => "s",
+            Self::Hole => "h",
+            Self::Lost => "l",
+            Self::DeadLettered(reason) => match reason {
+                Reason::Tombstone => "xt",
+                Reason::Empty => "xe",
+                Reason::Undecodable => "xu",
+                Reason::Framing => "xf",
+                Reason::Unclassified => "xq",
+                Reason::Schema => "xs",
+                Reason::Mapping => "xm",
+                Reason::TooLarge => "xl",
+                Reason::Conflict => "xc",
+                Reason::Rejected => "xr",
+                Reason::Denied => "xd",
+                Reason::Attempts => "xa",
+            },
         }
     }
 
-    /// The inverse of [`Outcome::letter`].
-    pub fn from_letter(letter: char) -> Option<Self> {
-        [Self::Recorded, Self::Duplicate, Self::Skipped, Self::DeadLettered, Self::Hole, Self::Lost]
-            .into_iter()
-            .find(|outcome| outcome.letter() == letter)
+    /// The inverse of [`Outcome::code`].
+    pub fn from_code(code: &str) -> Option<Self> {
+        let plain = [Self::Recorded, Self::Duplicate, Self::Skipped, Self::Hole, Self::Lost];
+        let letters = Reason::ALL.map(Self::DeadLettered);
+        plain.into_iter().chain(letters).find(|outcome| outcome.code() == code)
     }
 }
 
@@ -138,6 +151,15 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_outcome_has_a_code_of_its_own() {
+        for reason in Reason::ALL {
+            let outcome = Outcome::DeadLettered(reason);
+            assert_eq!(Outcome::from_code(outcome.code()), Some(outcome));
+        }
+        assert_eq!(Outcome::from_code("x"), None);
+    }
 
     #[test]
     fn a_long_detail_is_cut_between_characters() {

@@ -1,7 +1,10 @@
-//! What stands between the product and its dependencies: deadlines, bounded retries, breakers, rates.
+//! What stands between the product and its dependencies: jittered delays and circuit breakers.
+//!
+//! Nothing in here does I/O and nothing fails; deadlines are [`tokio::time::timeout`] at the call itself.
 
 mod backoff;
+pub mod failpoint;
 mod breaker;
 
 pub use backoff::Backoff;
-pub use breaker::{Breaker, BreakerState};
+pub use breaker::{Breaker, BreakerSettings, BreakerState, Permit, Settled};

@@ -13,7 +13,7 @@ pub struct Run {
     pub count: u64,
 }
 
-/// Outcomes of consecutive positions, run-length coded. Stored as text: `r120 d1 x1 r30`.
+/// Outcomes of consecutive positions, run-length coded. Stored as text: `r120 d1 xs1 r30`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Outcomes {
     runs: Vec<Run>,
@@ -77,6 +77,20 @@ impl Outcomes {
         out
     }
 
+    /// The longest run of leading positions whose stored form has at most `bytes_max` bytes.
+    pub fn prefix(&self, bytes_max: usize) -> Self {
+        let mut out = Self::default();
+        let mut bytes = 0;
+        for run in &self.runs {
+            bytes += 1 + run.outcome.code().len() + run.count.checked_ilog10().unwrap_or(0) as usize + 1;
+            if bytes > bytes_max {
+                break;
+            }
+            out.push(run.outcome, run.count);
+        }
+        out
+    }
+
     /// The stored form.
     pub fn text(&self) -> String {
         let mut out = String::with_capacity(self.runs.len() * 6);
@@ -84,7 +98,7 @@ impl Outcomes {
             if !out.is_empty() {
                 out.push(' ');
             }
-            out.push(run.outcome.letter());
+            out.push_str(run.outcome.code());
             out.push_str(&run.count.to_string());
         }
         out
@@ -94,9 +108,9 @@ impl Outcomes {
     pub fn parse(text: &str) -> Option<Self> {
         let mut out = Self::default();
         for word in text.split(' ') {
-            let mut chars = word.chars();
-            let outcome = Outcome::from_letter(chars.next()?)?;
-            let count = chars.as_str().parse().ok().filter(|count| *count > 0)?;
+            let (code, count) = word.split_at(word.find(|c: char| c.is_ascii_digit())?);
+            let outcome = Outcome::from_code(code)?;
+            let count = count.parse().ok().filter(|count| *count > 0)?;
             out.push(outcome, count);
         }
         (out.text() == text).then_some(out)
@@ -152,10 +166,11 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Reason;
     use proptest::prelude::*;
 
     fn outcomes() -> impl Strategy<Value = Vec<Outcome>> {
-        let one = prop_oneof![Just(Outcome::Recorded), Just(Outcome::Duplicate), Just(Outcome::DeadLettered), Just(Outcome::Hole)];
+        let one = prop_oneof![Just(Outcome::Recorded), Just(Outcome::Duplicate), Just(Outcome::DeadLettered(Reason::Schema)), Just(Outcome::Hole)];
         proptest::collection::vec(one, 0..40)
     }
 

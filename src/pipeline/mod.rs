@@ -1,8 +1,32 @@
 //! From raw messages to outcomes.
 //!
 //! The path is `decode -> classify -> validate -> map`, pure functions over one message ([`Pipeline::prepare`]), then
-//! `look up -> judge -> apply -> remember -> attest` over one batch of one partition.
+//! `look up -> judge -> apply -> remember` over one batch of one partition ([`process`]). What leaves is one outcome a
+//! position, for the ledger. Nothing here fails as a whole: what cannot be processed is a dead letter, and what cannot be
+//! stored is asked again until it can be.
 
+mod apply;
+mod batch;
+mod compile;
+mod fold;
+mod item;
+mod judge;
+mod letter;
+mod meter;
+mod parts;
+mod pending;
+pub mod protocol;
+mod request;
 mod route;
+mod settle;
+mod turn;
 
+pub use compile::Pipeline;
+pub use batch::{Done, Gates, process};
+pub use letter::HEADER_PREFIX;
+pub use meter::{BatchTally, Meter, Stage};
+pub use parts::Parts;
+pub use pending::{Pending, Portion};
+pub use request::KIND as REQUEST_KIND;
 pub use route::{Delivery, Mapped, Prepared};
+pub use settle::{Again, Patience, settle};

@@ -1,0 +1,154 @@
+//! Appends to the ledgers of a worker's lanes, all of them in shared calls, and tells how far each may be checkpointed.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use crate::event::{Digest, PartitionRef};
+use crate::guard::{Backoff, failpoint};
+use crate::ledger::{Appended, Chain, Entry, Ledger};
+use crate::telemetry::{Alert, alert};
+
+use super::lane::Lane;
+use super::worker::FromWorker;
+
+/// The lanes that a worker runs.
+pub(super) type Lanes = Rc<RefCell<HashMap<PartitionRef, Rc<Lane>>>>;
+
+/// What an attester needs.
+pub(super) struct Attester {
+    /// The lanes to look after.
+    pub lanes: Lanes,
+    /// The chains.
+    pub ledger: std::sync::Arc<dyn Ledger>,
+    /// At most one append a lane in this time, drains aside.
+    pub interval: Duration,
+    /// Asks for a round at once.
+    pub now: Rc<Notify>,
+    /// Where checkpoints go.
+    pub outbox: mpsc::Sender<FromWorker>,
+    /// Names this process in entries.
+    pub writer: String,
+}
+
+impl Attester {
+    /// Runs until dropped. Rounds follow one another, so that no lane has two appends in flight.
+    pub async fn run(self) {
+        let mut tick = tokio::time::interval(self.interval);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut backoff = Backoff::new(self.interval, Duration::from_secs(5).max(self.interval));
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.now.notified() => {}
+            }
+            if self.round().await {
+                backoff.reset();
+            } else {
+                tokio::time::sleep(backoff.next_delay()).await;
+            }
+        }
+    }
+
+    /// One append for each lane that has something to attest; false where some of them have to wait for the ledger.
+    async fn round(&self) -> bool {
+        let mut work: Vec<(Rc<Lane>, Entry)> = Vec::new();
+        for lane in self.lanes.borrow().values() {
+            if let Some(entry) = self.entry(lane) {
+                work.push((lane.clone(), entry));
+            }
+        }
+        let mut settled = true;
+        if !work.is_empty() {
+            failpoint::hit("attesting");
+            let calls: Vec<(&Chain, &Entry)> = work.iter().map(|(lane, entry)| (&lane.chain, entry)).collect();
+            let verdicts = self.ledger.append(&calls).await;
+            settled = verdicts.len() == work.len();
+            failpoint::hit("attested");
+            for ((lane, entry), verdict) in work.iter().zip(verdicts) {
+                settled &= self.take_verdict(lane, entry, verdict).await;
+                lane.moved.notify_one();
+            }
+        }
+        self.tell_checkpoints().await;
+        settled
+    }
+
+    fn entry(&self, lane: &Lane) -> Option<Entry> {
+        let pending = lane.pending.borrow();
+        if pending.is_empty() {
+            return None;
+        }
+        let portion = pending.portion();
+        Some(Entry {
+            from: portion.from,
+            to: portion.to,
+            outcomes: portion.outcomes,
+            records: portion.records,
+            record_count: portion.record_count,
+            revision: lane.parts.pipeline.revision().to_owned(),
+            writer: self.writer.clone(),
+            nonce: uuid::Uuid::new_v4().simple().to_string(),
+            previous: lane.previous.get(),
+            attested_at: crate::telemetry::now(),
+        })
+    }
+
+    async fn take_verdict(&self, lane: &Lane, entry: &Entry, verdict: Appended) -> bool {
+        lane.parts.meter.appended(&verdict);
+        match verdict {
+            Appended::Done => {
+                extend(lane, entry.digest(&lane.chain.key()), entry.to);
+                true
+            }
+            Appended::Refused => match self.ledger.end(&lane.chain).await {
+                // The same nonce is one's own entry, after a lost answer; any other one is somebody else's, and true.
+                Ok(Some(end)) if end.position > entry.from => {
+                    if end.nonce != entry.nonce {
+                        tracing::info!(chain = lane.chain.key(), end = %end.position, "ledger was extended by another");
+                    }
+                    extend(lane, end.digest, end.position);
+                    true
+                }
+                Ok(end) => {
+                    let detail = format!("{}: refused above {}, but it ends at {end:?}", lane.chain.key(), entry.from);
+                    alert(Alert::LedgerRefused, &detail);
+                    false
+                }
+                Err(retry) => {
+                    tracing::warn!(chain = lane.chain.key(), detail = retry.detail, "ledger's end cannot be read");
+                    false
+                }
+            },
+            Appended::Retry(retry) => {
+                tracing::warn!(chain = lane.chain.key(), detail = retry.detail, "ledger takes no entry, trying again");
+                false
+            }
+        }
+    }
+
+    async fn tell_checkpoints(&self) {
+        let mut done = Vec::new();
+        for lane in self.lanes.borrow().values() {
+            let checkpoint = lane.checkpoint();
+            if lane.told.get() != Some(checkpoint) {
+                lane.told.set(Some(checkpoint));
+                done.push((lane.chain.partition.clone(), checkpoint));
+            }
+        }
+        if !done.is_empty() {
+            // Without a coordinator there is nobody to checkpoint for: the worker is about to end.
+            let _ = self.outbox.send(FromWorker::Checkpoint { done }).await;
+        }
+    }
+}
+
+fn extend(lane: &Lane, digest: Digest, end: crate::event::Position) {
+    let before = lane.pending.borrow().ledger_end();
+    lane.pending.borrow_mut().attested_to(end);
+    lane.previous.set(digest);
+    lane.parts.meter.attested(before.distance_to(end));
+}

@@ -1,0 +1,362 @@
+//! Between one source and its workers: hands out partitions and batches, holds the source back where memory runs out,
+//! takes checkpoints to it, and ends lanes on revocation and shutdown alike.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::PartitionRef;
+use crate::guard::failpoint;
+use crate::source::{Assignment, RawBatch, Source, SourceError, SourceEvent, Survey};
+use crate::telemetry::{Heartbeat, Readiness};
+
+use super::lane::{Mode, held_bytes};
+use super::worker::{FromWorker, ToWorker, Worker, WorkerParts};
+
+/// What a coordinator may hold, and how long it may take to let go.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one partition between read and settled; above, the partition is paused.
+    pub lane_bytes_max: usize,
+    /// The same over all partitions; above, each partition that delivers is paused.
+    pub memory_bytes_max: usize,
+    /// From the order to end until lanes are given up.
+    pub drain_deadline: Duration,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything read is durable, attested and checkpointed.
+    Drained,
+    /// These partitions were given up at the deadline; the next owner reads what was left again.
+    Left(Vec<String>),
+}
+
+/// Partitions to be let go of.
+struct Revocation {
+    left: HashSet<PartitionRef>,
+    ack: oneshot::Sender<()>,
+    deadline: Instant,
+}
+
+/// A partition that a worker has.
+struct Owned {
+    worker: usize,
+    bytes: usize,
+    paused: bool,
+    started: bool,
+}
+
+/// See the module.
+pub struct Coordinator {
+    source: Box<dyn Source>,
+    source_name: &'static str,
+    workers: Vec<Worker>,
+    from_workers: mpsc::Receiver<FromWorker>,
+    limits: Limits,
+    readiness: Readiness,
+    heartbeat: Heartbeat,
+    meter: Arc<crate::pipeline::Meter>,
+    owned: HashMap<PartitionRef, Owned>,
+    bytes: usize,
+    surveys: HashMap<String, Arc<[Survey]>>,
+    /// Assignments of partitions whose earlier lane has not ended yet.
+    waiting: HashMap<PartitionRef, Assignment>,
+    revocations: Vec<Revocation>,
+    given_up: Vec<String>,
+    ending: Option<Mode>,
+    deadline: Option<Instant>,
+}
+
+impl Coordinator {
+    /// Starts one worker thread for each element of `parts`; `source_name` names the source in readiness.
+    ///
+    /// # Errors
+    ///
+    /// Where the system has no threads left.
+    pub fn start(
+        source: Box<dyn Source>,
+        source_name: &'static str,
+        parts: Vec<WorkerParts>,
+        limits: Limits,
+        readiness: Readiness,
+        heartbeat: Heartbeat,
+    ) -> std::io::Result<Self> {
+        let (outbox, from_workers) = mpsc::channel(256);
+        let meter = parts.first().map(|first| first.parts.meter.clone()).ok_or(std::io::ErrorKind::InvalidInput)?;
+        let workers = parts
+            .into_iter()
+            .enumerate()
+            .map(|(index, parts)| Worker::start(format!("worker-{index}"), parts, outbox.clone()))
+            .collect::<std::io::Result<_>>()?;
+        Ok(Self {
+            source,
+            source_name,
+            workers,
+            from_workers,
+            limits,
+            readiness,
+            heartbeat,
+            meter,
+            owned: HashMap::new(),
+            bytes: 0,
+            surveys: HashMap::new(),
+            waiting: HashMap::new(),
+            revocations: Vec::new(),
+            given_up: Vec::new(),
+            ending: None,
+            deadline: None,
+        })
+    }
+
+    /// Works until `stop`, the end of the input, or a source that cannot go on; then drains within the deadline.
+    ///
+    /// # Errors
+    ///
+    /// The source's, after what was in flight had its time to drain.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<Ending, SourceError> {
+        let mut beat = tokio::time::interval(Duration::from_secs(1));
+        let mut failure = None;
+        while self.ending.is_none() || !self.owned.is_empty() {
+            let deadline = self.next_deadline();
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if self.ending != Some(Mode::Drain) => self.end(Mode::Drain),
+                Some(message) = self.from_workers.recv() => self.hear(message),
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.give_up(),
+                _ = beat.tick() => {
+                    self.heartbeat.touch();
+                    self.meter.holding(self.bytes, self.owned.values().filter(|owned| owned.paused).count());
+                }
+                event = self.source.next(), if failure.is_none() => match event {
+                    Ok(event) => self.take(event).await,
+                    Err(error) => {
+                        self.readiness.set(self.source_name, Err(error.to_string()));
+                        failure = Some(error);
+                        self.end(Mode::Drain);
+                    }
+                },
+            }
+        }
+        for revocation in self.revocations.drain(..) {
+            // The source no longer waits: as good as acknowledged.
+            let _ = revocation.ack.send(());
+        }
+        self.source.close(self.limits.drain_deadline).await;
+        let workers = self.workers;
+        // Joining blocks; the workers have nothing left to do, so it is short.
+        if tokio::task::spawn_blocking(move || workers.into_iter().for_each(Worker::stop)).await.is_err() {
+            tracing::error!("workers could not be waited for");
+        }
+        match failure {
+            Some(error) => Err(error),
+            None if self.given_up.is_empty() => Ok(Ending::Drained),
+            None => Ok(Ending::Left(self.given_up)),
+        }
+    }
+
+    async fn take(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Assigned(assignments) => {
+                self.meter.rebalanced("assigned");
+                for assignment in assignments {
+                    self.assign(assignment).await;
+                }
+            }
+            SourceEvent::Batch(batch) => self.deliver(batch),
+            SourceEvent::Revoked { partitions, lost, ack } => {
+                self.meter.rebalanced(if lost { "lost" } else { "revoked" });
+                self.revoke(partitions, ack);
+            }
+            SourceEvent::EndOfInput if self.ending.is_none() => self.end(Mode::Finish),
+            SourceEvent::EndOfInput => {}
+            SourceEvent::Health { ready, detail } => {
+                self.readiness.set(self.source_name, if ready { Ok(()) } else { Err(detail) });
+            }
+        }
+    }
+
+    async fn assign(&mut self, assignment: Assignment) {
+        if self.ending.is_some() {
+            return;
+        }
+        let partition = assignment.partition.clone();
+        if let Some(owned) = self.owned.get(&partition) {
+            self.tell(owned.worker, ToWorker::End { partitions: vec![partition.clone()], mode: Mode::Drain });
+            self.waiting.insert(partition, assignment);
+            return;
+        }
+        let surveys = match self.surveys.get(&partition.topic) {
+            Some(surveys) => surveys.clone(),
+            None => match self.source.survey(&partition.topic).await {
+                Ok(surveys) => {
+                    let surveys: Arc<[Survey]> = surveys.into();
+                    self.surveys.insert(partition.topic.clone(), surveys.clone());
+                    surveys
+                }
+                Err(error) => {
+                    // The partition is ours and waits; the source tells of it again when it is back.
+                    self.readiness.set(self.source_name, Err(error.to_string()));
+                    return;
+                }
+            },
+        };
+        let mut loads = vec![0; self.workers.len()];
+        self.owned.values().for_each(|owned| loads[owned.worker] += 1);
+        let worker = loads.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker);
+        self.owned.insert(partition, Owned { worker, bytes: 0, paused: false, started: false });
+        self.meter.assigned(self.owned.len());
+        self.tell(worker, ToWorker::Assign { assignment, surveys });
+    }
+
+    fn deliver(&mut self, batch: RawBatch) {
+        let held = held_bytes(&batch);
+        let partition = batch.partition.clone();
+        let over = self.bytes + held > self.limits.memory_bytes_max;
+        let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.started) else { return };
+        owned.bytes += held;
+        self.bytes += held;
+        if !owned.paused && (over || owned.bytes > self.limits.lane_bytes_max) {
+            owned.paused = true;
+            self.source.pause(&partition);
+        }
+        let worker = owned.worker;
+        self.tell(worker, ToWorker::Batch(batch));
+    }
+
+    fn hear(&mut self, message: FromWorker) {
+        match message {
+            FromWorker::Start { partition, after } => {
+                if let Some(owned) = self.owned.get_mut(&partition).filter(|_| self.ending.is_none()) {
+                    owned.started = true;
+                    self.source.start(&partition, after);
+                }
+            }
+            FromWorker::Freed { partition, bytes } => self.freed(&partition, bytes),
+            FromWorker::Checkpoint { done } => {
+                self.source.checkpoint(&done);
+                self.meter.checkpointed(done.len());
+                failpoint::hit("checkpointed");
+            }
+            FromWorker::Ended { partition, complete } => self.ended(&partition, complete),
+        }
+    }
+
+    fn freed(&mut self, partition: &PartitionRef, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if let Some(owned) = self.owned.get_mut(partition) {
+            owned.bytes = owned.bytes.saturating_sub(bytes);
+        }
+        // Room is given back only from half of a limit on, so that a partition is not paused again at once.
+        if self.bytes > self.limits.memory_bytes_max / 2 || self.ending.is_some() {
+            return;
+        }
+        for (partition, owned) in &mut self.owned {
+            if owned.paused && owned.bytes <= self.limits.lane_bytes_max / 2 {
+                owned.paused = false;
+                self.source.resume(partition);
+            }
+        }
+    }
+
+    fn ended(&mut self, partition: &PartitionRef, complete: bool) {
+        if let Some(owned) = self.owned.remove(partition) {
+            self.bytes = self.bytes.saturating_sub(owned.bytes);
+            self.meter.assigned(self.owned.len());
+        }
+        if !complete {
+            self.given_up.push(partition.to_string());
+        }
+        for revocation in &mut self.revocations {
+            revocation.left.remove(partition);
+        }
+        for done in self.revocations.extract_if(.., |revocation| revocation.left.is_empty()) {
+            // A source that stopped waiting has let go already.
+            let _ = done.ack.send(());
+        }
+        if let Some(assignment) = self.waiting.remove(partition).filter(|_| self.ending.is_none()) {
+            let worker = self.workers.len().checked_sub(1).map_or(0, |last| last.min(self.owned.len()));
+            let surveys = self.surveys.get(&partition.topic).cloned().unwrap_or_default();
+            self.owned.insert(partition.clone(), Owned { worker, bytes: 0, paused: false, started: false });
+            self.tell(worker, ToWorker::Assign { assignment, surveys });
+        }
+    }
+
+    fn revoke(&mut self, partitions: Vec<PartitionRef>, ack: oneshot::Sender<()>) {
+        for partition in &partitions {
+            self.waiting.remove(partition);
+        }
+        let left: HashSet<PartitionRef> =
+            partitions.into_iter().filter(|partition| self.owned.contains_key(partition)).collect();
+        if left.is_empty() {
+            let _ = ack.send(());
+            return;
+        }
+        self.end_lanes(left.iter().cloned().collect(), Mode::Drain);
+        let deadline = Instant::now() + self.limits.drain_deadline;
+        self.revocations.push(Revocation { left, ack, deadline });
+    }
+
+    fn end(&mut self, mode: Mode) {
+        self.ending = Some(mode);
+        let partitions: Vec<PartitionRef> = self.owned.keys().cloned().collect();
+        for partition in &partitions {
+            self.source.pause(partition);
+        }
+        self.end_lanes(partitions, mode);
+        if mode == Mode::Drain {
+            self.deadline = Some(Instant::now() + self.limits.drain_deadline);
+        }
+    }
+
+    fn end_lanes(&self, partitions: Vec<PartitionRef>, mode: Mode) {
+        self.by_worker(partitions, |partitions| ToWorker::End { partitions, mode });
+    }
+
+    fn by_worker(&self, partitions: Vec<PartitionRef>, message: impl Fn(Vec<PartitionRef>) -> ToWorker) {
+        let mut by_worker: HashMap<usize, Vec<PartitionRef>> = HashMap::new();
+        for partition in partitions {
+            if let Some(owned) = self.owned.get(&partition) {
+                by_worker.entry(owned.worker).or_default().push(partition);
+            }
+        }
+        for (worker, partitions) in by_worker {
+            self.tell(worker, message(partitions));
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.revocations.iter().map(|revocation| revocation.deadline).chain(self.deadline).min()
+    }
+
+    /// Gives up what should have drained by now.
+    fn give_up(&mut self) {
+        let now = Instant::now();
+        let all = self.deadline.is_some_and(|deadline| deadline <= now);
+        let mut late: Vec<PartitionRef> = Vec::new();
+        for revocation in &mut self.revocations {
+            if revocation.deadline <= now {
+                late.extend(revocation.left.iter().cloned());
+                // Asked once; the lanes end at once and answer.
+                revocation.deadline = now + self.limits.drain_deadline;
+            }
+        }
+        if all {
+            late = self.owned.keys().cloned().collect();
+            self.deadline = Some(now + self.limits.drain_deadline);
+        }
+        self.by_worker(late, |partitions| ToWorker::GiveUp { partitions });
+    }
+
+    fn tell(&self, worker: usize, message: ToWorker) {
+        // A worker ends only after its coordinator dropped it.
+        if let Some(worker) = self.workers.get(worker) {
+            let _ = worker.inbox.send(message);
+        }
+    }
+}

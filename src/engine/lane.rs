@@ -1,0 +1,243 @@
+//! A lane: one partition on its way through the protocol, in order, several batches at a time.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::event::{Digest, Outcome, Position};
+use crate::ledger::{Chain, StartItem};
+use crate::pipeline::{self, Again, Gates, Parts, Pending, protocol, settle};
+use crate::source::{Assignment, RawBatch, Survey};
+use crate::telemetry::{Alert, alert};
+
+use super::worker::FromWorker;
+
+/// What a lane may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneLimits {
+    /// Batches between read and attested-or-waiting at a time.
+    pub batches_in_flight_max: usize,
+}
+
+/// What a lane is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Go on.
+    Run,
+    /// Finish everything that was handed over, attest, end.
+    Finish,
+    /// Finish only what is in flight, attest, end.
+    Drain,
+}
+
+/// What a lane shares with its worker's attester.
+pub(super) struct Lane {
+    /// The seams.
+    pub parts: Parts,
+    /// The chain that this lane extends.
+    pub chain: Chain,
+    /// Done and not yet attested.
+    pub pending: RefCell<Pending>,
+    /// The digest of the chain's last entry.
+    pub previous: Cell<Digest>,
+    /// Everything at or below is durable.
+    pub processed: Cell<Position>,
+    /// Told whenever the ledger's end moved.
+    pub moved: Notify,
+    /// The checkpoint that the coordinator was told last.
+    pub told: Cell<Option<Position>>,
+    /// Messages taken in and not settled.
+    held: Cell<u64>,
+}
+
+/// Counts what a lane holds as given up when the lane ends, however it ends.
+struct Holding<'a>(&'a Lane);
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        self.0.parts.meter.abandon(self.0.held.take());
+    }
+}
+
+impl Lane {
+    /// Where the lane may be checkpointed.
+    pub fn checkpoint(&self) -> Position {
+        protocol::checkpoint(self.processed.get(), self.pending.borrow().ledger_end())
+    }
+
+    /// Takes in what became of `(self.processed, last]`; positions between two messages are holes.
+    fn take_in(&self, done: pipeline::Done) {
+        let settled = done.outcomes.len() as u64;
+        let mut pending = self.pending.borrow_mut();
+        let mut at = self.processed.get();
+        for (position, outcome) in &done.outcomes {
+            let before = Position::before_offset(position.next_offset().saturating_sub(1));
+            if before > at {
+                pending.push(before, Outcome::Hole);
+            }
+            pending.push(*position, *outcome);
+            at = *position;
+        }
+        for (position, digest) in done.digests {
+            pending.push_digest(position, digest);
+        }
+        self.processed.set(at);
+        self.held.set(self.held.get().saturating_sub(settled));
+        self.parts.meter.settle(&done.tally);
+    }
+}
+
+/// Finds where the lane begins: the ledger's end against the checkpoint and what the log still holds.
+pub(super) async fn open(parts: Parts, assignment: &Assignment, surveys: &[Survey]) -> Option<(Rc<Lane>, Position)> {
+    let chain = Chain { group: parts.group.clone(), partition: assignment.partition.clone(), epoch: 0 };
+    let end = ask(&parts, || parts.ledger.end(&chain)).await?;
+    let (ledger_end, previous) = match end {
+        Some(end) => (end.position, end.digest),
+        None => (first_end(&parts, &chain, assignment, surveys).await?, Digest::of(b"")),
+    };
+    if ledger_end > assignment.log_end || assignment.checkpoint.is_some_and(|checkpoint| checkpoint > assignment.log_end) {
+        let partition = &assignment.partition;
+        let detail = format!(
+            "{partition}: ledger ends at {ledger_end}, the log already at {}: not read. The topic was made anew or its log \
+             was truncated; give the pipeline's source another topic epoch",
+            assignment.log_end
+        );
+        alert(Alert::LogBehindLedger, &detail);
+        return None;
+    }
+    let start = protocol::lane_start(assignment.checkpoint, ledger_end, assignment.log_start);
+    if start.reset_ignored {
+        let detail = format!(
+            "{}: checkpoint {:?} lies above the ledger's end {ledger_end} and is not followed",
+            assignment.partition, assignment.checkpoint
+        );
+        alert(Alert::IgnoredReset, &detail);
+    }
+    let mut pending = Pending::new(ledger_end);
+    if let Some((from, to)) = start.lost {
+        alert(Alert::RetentionGap, &format!("{}: positions ({from}, {to}] were lost to retention", assignment.partition));
+        pending.push(to, Outcome::Lost);
+    }
+    let lane = Lane {
+        parts,
+        chain,
+        pending: RefCell::new(pending),
+        previous: Cell::new(previous),
+        processed: Cell::new(start.after),
+        moved: Notify::new(),
+        told: Cell::new(None),
+        held: Cell::new(0),
+    };
+    Some((Rc::new(lane), start.after))
+}
+
+/// Where a chain without entries ends: at the start item's position, or, for a partition that appeared later, at the log's
+/// start.
+async fn first_end(parts: &Parts, chain: &Chain, assignment: &Assignment, surveys: &[Survey]) -> Option<Position> {
+    let starts = surveys.iter().map(|survey| (survey.partition.name.clone(), survey.start)).collect();
+    let proposed = StartItem { starts };
+    let item = ask(parts, || parts.ledger.start_item(chain, &proposed)).await?;
+    let name = &assignment.partition.name;
+    let found = item.starts.iter().find(|(partition, _)| partition == name).map(|(_, start)| *start);
+    Some(found.unwrap_or(assignment.log_start))
+}
+
+/// Asks the ledger until it answers.
+async fn ask<'a, V>(
+    parts: &Parts,
+    call: impl Fn() -> futures::future::BoxFuture<'a, Result<V, crate::store::Retry>>,
+) -> Option<V> {
+    let answers = settle(
+        &parts.partition,
+        &parts.patience,
+        &[()],
+        |_| {
+            let answer = call();
+            async move { vec![answer.await] }
+        },
+        |answer| answer.as_ref().err().map(|retry| Again { after: retry.after, detail: retry.detail.clone() }),
+    )
+    .await;
+    answers.into_iter().next().and_then(Result::ok)
+}
+
+/// Runs the lane until it is told to end and has drained: everything taken in is durable and attested. What is queued is
+/// bounded by the coordinator, which stops the source at a lane's byte limit. Dropping it gives up what is in flight.
+pub(super) async fn run(
+    lane: Rc<Lane>,
+    limits: LaneLimits,
+    mut batches: mpsc::UnboundedReceiver<RawBatch>,
+    mut mode: watch::Receiver<Mode>,
+    attest_now: Rc<Notify>,
+    outbox: mpsc::Sender<FromWorker>,
+) {
+    let _holding = Holding(&lane);
+    let gates = Rc::new(Gates::default());
+    let mut queued: VecDeque<RawBatch> = VecDeque::new();
+    let mut in_flight = FuturesOrdered::new();
+    let mut ticket = 0;
+    let mut open = true;
+    loop {
+        while in_flight.len() < limits.batches_in_flight_max {
+            let Some(batch) = queued.pop_front() else { break };
+            let (lane, gates, mine) = (lane.clone(), gates.clone(), ticket);
+            ticket += 1;
+            let ledger_end = lane.pending.borrow().ledger_end();
+            in_flight.push_back(async move {
+                let done = pipeline::process(&lane.parts, &lane.chain, &gates, &batch, mine, ledger_end).await;
+                (done, held_bytes(&batch))
+            });
+        }
+        let told = *mode.borrow_and_update();
+        if told == Mode::Drain {
+            queued.clear();
+        }
+        if told != Mode::Run && in_flight.is_empty() && queued.is_empty() && batches.is_empty() {
+            break;
+        }
+        tokio::select! {
+            biased;
+            Some((done, bytes)) = in_flight.next(), if !in_flight.is_empty() => {
+                lane.take_in(done);
+                let freed = FromWorker::Freed { partition: lane.chain.partition.clone(), bytes };
+                if outbox.send(freed).await.is_err() {
+                    return;
+                }
+            }
+            batch = batches.recv(), if open => match batch {
+                Some(batch) => {
+                    let messages = batch.messages.len() as u64;
+                    lane.parts.meter.consumed(messages);
+                    lane.held.set(lane.held.get() + messages);
+                    queued.push_back(batch);
+                }
+                None => open = false,
+            },
+            changed = mode.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+    // Attest what is left; the attester tells whenever it got on.
+    loop {
+        let moved = lane.moved.notified();
+        if lane.pending.borrow().is_empty() {
+            break;
+        }
+        attest_now.notify_one();
+        moved.await;
+    }
+    let checkpoint = FromWorker::Checkpoint { done: vec![(lane.chain.partition.clone(), lane.checkpoint())] };
+    // Without a coordinator there is nobody to checkpoint for.
+    let _ = outbox.send(checkpoint).await;
+}
+
+/// What a batch counts against the memory limits.
+pub(super) fn held_bytes(batch: &RawBatch) -> usize {
+    batch.bytes.len() + batch.messages.len() * std::mem::size_of::<crate::source::RawMessage>()
+}
+

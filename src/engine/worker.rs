@@ -1,0 +1,226 @@
+//! A worker: one thread that owns some partitions end to end.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::event::{PartitionRef, Position};
+use crate::pipeline::Parts;
+use crate::source::{Assignment, RawBatch, Survey};
+
+use super::attester::{Attester, Lanes};
+use super::lane::{self, LaneLimits, Mode};
+
+/// What a coordinator tells a worker.
+#[derive(Debug)]
+pub(super) enum ToWorker {
+    /// Open a lane.
+    Assign {
+        /// The partition and what decides where it is read from.
+        assignment: Assignment,
+        /// The topic's partitions, for a group's first start.
+        surveys: Arc<[Survey]>,
+    },
+    /// Work.
+    Batch(RawBatch),
+    /// End these lanes in this way; each answers with [`FromWorker::Ended`].
+    End {
+        /// Which.
+        partitions: Vec<PartitionRef>,
+        /// How.
+        mode: Mode,
+    },
+    /// Give these lanes up at once.
+    GiveUp {
+        /// Which.
+        partitions: Vec<PartitionRef>,
+    },
+}
+
+/// What a worker tells its coordinator.
+#[derive(Debug)]
+pub(super) enum FromWorker {
+    /// A lane is open and wants to be read just above this position.
+    Start {
+        /// Which.
+        partition: PartitionRef,
+        /// Where.
+        after: Position,
+    },
+    /// Bytes of a batch that was settled.
+    Freed {
+        /// Whose.
+        partition: PartitionRef,
+        /// How many.
+        bytes: usize,
+    },
+    /// Everything at or below is durable and attested.
+    Checkpoint {
+        /// By partition.
+        done: Vec<(PartitionRef, Position)>,
+    },
+    /// A lane ended; complete where it had drained.
+    Ended {
+        /// Which.
+        partition: PartitionRef,
+        /// Whether all it took in is durable and attested.
+        complete: bool,
+    },
+}
+
+/// What one worker works with: all seams but the partition.
+#[derive(Clone)]
+pub struct WorkerParts {
+    /// Makes the parts of one lane.
+    pub parts: Parts,
+    /// What a lane may hold.
+    pub lane_limits: LaneLimits,
+    /// At most one append a lane in this time.
+    pub attest_interval: Duration,
+    /// Names this process in ledger entries.
+    pub writer: String,
+}
+
+/// A running worker thread. Dropping its sender ends it.
+pub struct Worker {
+    pub(super) inbox: mpsc::UnboundedSender<ToWorker>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    pub(super) fn start(name: String, parts: WorkerParts, outbox: mpsc::Sender<FromWorker>) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // What is queued is bounded by the coordinator: it stops the source at its byte limits.
+        let (inbox, messages) = mpsc::unbounded_channel();
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || runtime.block_on(tokio::task::LocalSet::new().run_until(run(parts, messages, outbox))))?;
+        Ok(Self { inbox, thread })
+    }
+
+    /// Ends the thread, giving up what its lanes still do, and waits for it.
+    pub(super) fn stop(self) {
+        drop(self.inbox);
+        if self.thread.join().is_err() {
+            tracing::error!("a worker thread panicked");
+        }
+    }
+}
+
+/// One lane as its worker sees it.
+struct Running {
+    batches: mpsc::UnboundedSender<RawBatch>,
+    mode: watch::Sender<Mode>,
+    task: AbortHandle,
+}
+
+async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<ToWorker>, outbox: mpsc::Sender<FromWorker>) {
+    let lanes: Lanes = Rc::new(RefCell::new(HashMap::new()));
+    let attest_now = Rc::new(Notify::new());
+    let attester = Attester {
+        lanes: lanes.clone(),
+        ledger: parts.parts.ledger.clone(),
+        interval: parts.attest_interval,
+        now: attest_now.clone(),
+        outbox: outbox.clone(),
+        writer: parts.writer.clone(),
+    };
+    let mut attesting = std::pin::pin!(attester.run());
+    let mut running: HashMap<PartitionRef, Running> = HashMap::new();
+    let mut tasks: JoinSet<PartitionRef> = JoinSet::new();
+    let mut ids: HashMap<tokio::task::Id, PartitionRef> = HashMap::new();
+    loop {
+        tokio::select! {
+            message = inbox.recv() => match message {
+                None => break,
+                Some(ToWorker::Assign { assignment, surveys }) => {
+                    let partition = assignment.partition.clone();
+                    let (batches, mode, task) =
+                        open_lane(&parts, assignment, surveys, &lanes, &attest_now, &outbox, &mut tasks);
+                    ids.insert(task.id(), partition.clone());
+                    running.insert(partition, Running { batches, mode, task });
+                }
+                Some(ToWorker::Batch(batch)) => {
+                    // A batch of a lane that ended meanwhile is read again by the partition's next owner.
+                    if let Some(lane) = running.get(&batch.partition) {
+                        let _ = lane.batches.send(batch);
+                    }
+                }
+                Some(ToWorker::End { partitions, mode }) => {
+                    for partition in partitions {
+                        match running.get(&partition) {
+                            Some(lane) => { lane.mode.send_replace(mode); }
+                            None => { let _ = outbox.send(FromWorker::Ended { partition, complete: true }).await; }
+                        }
+                    }
+                }
+                Some(ToWorker::GiveUp { partitions }) => {
+                    for lane in partitions.iter().filter_map(|partition| running.get(partition)) {
+                        lane.task.abort();
+                    }
+                }
+            },
+            Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => {
+                let (id, complete) = match ended {
+                    Ok((id, _)) => (id, true),
+                    Err(error) => {
+                        if error.is_panic() {
+                            tracing::error!("a lane panicked; its partition is given up");
+                        }
+                        (error.id(), false)
+                    }
+                };
+                if let Some(partition) = ids.remove(&id) {
+                    lanes.borrow_mut().remove(&partition);
+                    running.remove(&partition);
+                    let _ = outbox.send(FromWorker::Ended { partition, complete }).await;
+                }
+            }
+            () = &mut attesting => {}
+        }
+    }
+    tasks.shutdown().await;
+}
+
+type Opened = (mpsc::UnboundedSender<RawBatch>, watch::Sender<Mode>, AbortHandle);
+
+fn open_lane(
+    parts: &WorkerParts,
+    assignment: Assignment,
+    surveys: Arc<[Survey]>,
+    lanes: &Lanes,
+    attest_now: &Rc<Notify>,
+    outbox: &mpsc::Sender<FromWorker>,
+    tasks: &mut JoinSet<PartitionRef>,
+) -> Opened {
+    let (batches, queue) = mpsc::unbounded_channel();
+    let (mode, told) = watch::channel(Mode::Run);
+    let seams = Parts { partition: assignment.partition.clone(), ..parts.parts.clone() };
+    let (lanes, attest_now, outbox, limits) = (lanes.clone(), attest_now.clone(), outbox.clone(), parts.lane_limits);
+    let task = tasks.spawn_local(async move {
+        let partition = assignment.partition.clone();
+        let mut ending = told.clone();
+        let opened = tokio::select! {
+            opened = lane::open(seams, &assignment, &surveys) => opened,
+            // Told to end before the ledger answered: nothing was read yet.
+            _ = ending.wait_for(|mode| *mode != Mode::Run) => None,
+        };
+        let Some((lane, after)) = opened else {
+            // Kept until told to end: the partition is ours, and not read.
+            let _ = ending.wait_for(|mode| *mode != Mode::Run).await;
+            return partition;
+        };
+        lanes.borrow_mut().insert(partition.clone(), lane.clone());
+        if outbox.send(FromWorker::Start { partition: partition.clone(), after }).await.is_ok() {
+            lane::run(lane, limits, queue, told, attest_now, outbox).await;
+        }
+        partition
+    });
+    (batches, mode, task)
+}

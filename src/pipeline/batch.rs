@@ -1,0 +1,202 @@
+//! One batch of one partition, from bytes to outcomes.
+
+use crate::event::{Digest, Origin, Outcome, Position, Reason, Refusal};
+use crate::guard::failpoint;
+use crate::ledger::{Chain, Entry};
+use crate::source::RawBatch;
+
+use super::apply::apply;
+use super::item::{Fate, Item};
+use super::judge::{judge, look_up, remember};
+use super::meter::{BatchTally, Stage};
+use super::parts::Parts;
+use super::protocol::{self, Repair};
+use super::request;
+use super::route::{Delivery, Mapped, Prepared};
+use super::settle::{Again, settle};
+use super::turn::Turn;
+
+/// Where a batch's lane lets one batch at a time.
+#[derive(Debug, Default)]
+pub struct Gates {
+    judge: Turn,
+    apply: Turn,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub struct Done {
+    /// Every message's position and outcome, in order.
+    pub outcomes: Vec<(Position, Outcome)>,
+    /// Digests of the records whose origin is one of these positions, in the positions' order.
+    pub digests: Vec<(Position, Digest)>,
+    /// For the counters.
+    pub tally: BatchTally,
+}
+
+/// Takes one batch through the protocol up to (and without) attesting. `ticket` counts the lane's batches from zero;
+/// `ledger_end` is what the lane knows of the ledger now. Ends only when everything in the batch is durable. Dropping it
+/// gives the batch up: whatever was written stays, and a later reading finds it.
+pub async fn process(parts: &Parts, chain: &Chain, gates: &Gates, batch: &RawBatch, ticket: u64, ledger_end: Position) -> Done {
+    let timer = parts.meter.start();
+    let mut items = prepare(parts, batch);
+    timer.lap(Stage::Prepare);
+    failpoint::hit("prepared");
+
+    keep_attested(parts, chain, ledger_end, &mut items).await;
+    look_up(parts, &mut items).await;
+    timer.lap(Stage::LookUp);
+    failpoint::hit("looked_up");
+
+    gates.judge.wait(ticket).await;
+    judge(parts, &mut items).await;
+    gates.judge.pass(ticket);
+    timer.lap(Stage::Judge);
+    failpoint::hit("judged");
+
+    gates.apply.wait(ticket).await;
+    apply(parts, batch, &mut items).await;
+    timer.lap(Stage::Apply);
+    failpoint::hit("applied");
+
+    remember(parts, &items).await;
+    gates.apply.pass(ticket);
+    timer.lap(Stage::Remember);
+    failpoint::hit("remembered");
+    finish(items)
+}
+
+/// Decode, classify, validate, map; and the limits of tables and topics, so that all that can be known by now is decided.
+fn prepare(parts: &Parts, batch: &RawBatch) -> Vec<Item> {
+    let prefix = parts.partition.key();
+    let mut headers = Vec::new();
+    let mut items = Vec::with_capacity(batch.messages.len());
+    for (index, raw) in batch.messages.iter().enumerate() {
+        let origin = Origin { partition: parts.partition.clone(), position: raw.position };
+        headers.clear();
+        headers.extend(raw.headers.iter().map(|(name, value)| {
+            let name = std::str::from_utf8(batch.slice(name)).unwrap_or_default();
+            (name, value.as_ref().map(|value| batch.slice(value)))
+        }));
+        let delivery = Delivery {
+            origin: &origin,
+            timestamp_ms: raw.timestamp_ms,
+            key: raw.key.as_ref().map(|key| batch.slice(key)),
+            value: raw.value.as_ref().map(|value| batch.slice(value)),
+            headers: &headers,
+        };
+        let origin_text = format!("{prefix}|{}", raw.position);
+        let mut item = Item {
+            message: index,
+            origin_text,
+            route: None,
+            content_digest: None,
+            attested: None,
+            fate: Fate::Settled(Outcome::Skipped),
+            conflicting: None,
+            digests: Vec::new(),
+            origin: origin.clone(),
+        };
+        match parts.pipeline.prepare(&delivery) {
+            Prepared::Event(mapped) => {
+                item.route = mapped.records.first().map(|judge| judge.names.clone());
+                item.content_digest = Some(mapped.content_digest);
+                item.fate = match over_limits(parts, &mapped) {
+                    Some(refusal) => Fate::Refused(refusal),
+                    None if mapped.records.is_empty() => {
+                        Fate::Refused(Refusal::new(Reason::Mapping, "the route makes no record to judge by"))
+                    }
+                    None => Fate::Open(mapped),
+                };
+            }
+            Prepared::Skipped => {}
+            Prepared::Refused { refusal, route, content_digest } => {
+                item.route = route;
+                item.content_digest = content_digest;
+                item.fate = Fate::Refused(refusal);
+            }
+        }
+        items.push(item);
+    }
+    items
+}
+
+fn over_limits(parts: &Parts, mapped: &Mapped) -> Option<Refusal> {
+    let records = mapped.records.iter().filter_map(|record| parts.store.check_record(record).err());
+    let states = mapped.states.iter().filter_map(|write| parts.store.check_state(write).err());
+    if let Some(error) = records.chain(states).next() {
+        return Some(Refusal::new(Reason::TooLarge, error.to_string()));
+    }
+    let request = mapped.request.as_ref()?;
+    let bytes = request::message(request, &mapped.records.first()?.occurred_at).bytes();
+    let limit = parts.requests.bytes_max();
+    (bytes > limit).then(|| {
+        Refusal::new(Reason::TooLarge, format!("creation request is {bytes} bytes, the topic takes at most {limit}"))
+    })
+}
+
+/// At positions that the ledger holds already: a dead letter, a skip or a gap is left alone; a recorded event or a duplicate
+/// is done again, and keeps its outcome also where today's pipeline would refuse it.
+async fn keep_attested(parts: &Parts, chain: &Chain, ledger_end: Position, items: &mut [Item]) {
+    let (Some(first), Some(last)) = (items.first().map(Item::position), items.last().map(Item::position)) else { return };
+    if first > ledger_end {
+        return;
+    }
+    let entries = attested_entries(parts, chain, first, last.min(ledger_end)).await;
+    let mut entries = entries.iter().peekable();
+    for item in items {
+        let position = item.position();
+        while entries.next_if(|entry| entry.to < position).is_some() {}
+        let Some(entry) = entries.peek().filter(|entry| entry.from < position) else { continue };
+        let index = position.next_offset().saturating_sub(entry.from.next_offset() + 1);
+        let Some(attested) = entry.outcomes.get(index) else { continue };
+        item.attested = Some(attested);
+        let has_event = matches!(item.fate, Fate::Open(_));
+        if !has_event || protocol::repair(attested) == Repair::Leave {
+            item.fate = Fate::Settled(attested);
+        }
+    }
+}
+
+/// The entries that hold `first..=last`, a page at a time.
+async fn attested_entries(parts: &Parts, chain: &Chain, first: Position, last: Position) -> Vec<Entry> {
+    const PAGE: usize = 50;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut after = Position::before_offset(first.next_offset().saturating_sub(1));
+    // Each page moves `after` up by at least one entry, and `last` bounds it.
+    while after < last {
+        let pages = settle(
+            &parts.partition,
+            &parts.patience,
+            &[after],
+            |_| async { vec![parts.ledger.entries(chain, after, PAGE).await] },
+            |page| page.as_ref().err().map(|retry| Again { after: retry.after, detail: retry.detail.clone() }),
+        )
+        .await;
+        let Some(Ok(page)) = pages.into_iter().next() else { break };
+        let Some(end) = page.last().map(|entry| entry.to) else { break };
+        after = end;
+        entries.extend(page);
+    }
+    entries
+}
+
+fn finish(items: Vec<Item>) -> Done {
+    let mut done = Done { outcomes: Vec::with_capacity(items.len()), digests: Vec::new(), tally: BatchTally::default() };
+    for item in items {
+        let position = item.position();
+        let outcome = item.attested.unwrap_or(match &item.fate {
+            Fate::Live { own: true, .. } => Outcome::Recorded,
+            Fate::Live { own: false, .. } => Outcome::Duplicate,
+            Fate::Settled(outcome) => *outcome,
+            Fate::Refused(refusal) => Outcome::DeadLettered(refusal.reason),
+            // Judging ends only when none is open. Going on would lose the event; stopping here loses nothing.
+            Fate::Open(_) => unreachable!("{}: an event left its judge without a verdict", item.origin_text),
+        });
+        let repeated = item.attested.is_some() || matches!(item.fate, Fate::Live { repeated: true, .. });
+        done.tally.add(outcome, repeated);
+        done.outcomes.push((position, outcome));
+        done.digests.extend(item.digests.into_iter().map(|digest| (position, digest)));
+    }
+    done
+}

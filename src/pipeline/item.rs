@@ -1,0 +1,70 @@
+//! One event on its way through a batch.
+
+use std::sync::Arc;
+
+use crate::event::{Digest, Origin, Outcome, Position, Refusal, RouteNames};
+use crate::store::Standing;
+
+use super::route::Mapped;
+
+/// One message of a batch, with all that was decided about it so far.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// Its index among the batch's messages.
+    pub message: usize,
+    /// Where it stands.
+    pub origin: Origin,
+    /// The stored form of `origin`.
+    pub origin_text: String,
+    /// The route, where classification got that far.
+    pub route: Option<Arc<RouteNames>>,
+    /// The content digest, where decoding got that far.
+    pub content_digest: Option<Digest>,
+    /// What the ledger holds for the position already.
+    pub attested: Option<Outcome>,
+    /// Where it stands in the protocol.
+    pub fate: Fate,
+    /// The record that a conflicting event met.
+    pub conflicting: Option<Standing>,
+    /// Digests, as stored, of the records whose origin is this position.
+    pub digests: Vec<Digest>,
+}
+
+/// How far one event has come.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// Mapped, not judged yet.
+    Open(Box<Mapped>),
+    /// Judged and no conflict: all of its effects are to be applied, whoever stored the record.
+    Live {
+        /// What it asks for.
+        mapped: Box<Mapped>,
+        /// The record that stands under its identity.
+        standing: Standing,
+        /// Whether that record is its own.
+        own: bool,
+        /// Own, and stored by an earlier reading.
+        repeated: bool,
+        /// Records and states were written together with the judge.
+        written: bool,
+    },
+    /// Settled without another write.
+    Settled(Outcome),
+    /// To be dead-lettered, unless the ledger holds an outcome.
+    Refused(Refusal),
+}
+
+impl Item {
+    /// The position.
+    pub fn position(&self) -> Position {
+        self.origin.position
+    }
+
+    /// The identity (`source|id`), while it is known.
+    pub fn identity(&self) -> Option<&str> {
+        match &self.fate {
+            Fate::Open(mapped) | Fate::Live { mapped, .. } => mapped.records.first().map(|judge| judge.record_id.as_str()),
+            Fate::Settled(_) | Fate::Refused(_) => None,
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The seams that a lane works with.
+
+use std::sync::Arc;
+
+use crate::dedupe::DedupeStore;
+use crate::event::PartitionRef;
+use crate::ledger::Ledger;
+use crate::store::RecordStore;
+use crate::topic::Topic;
+
+use super::compile::Pipeline;
+use super::meter::Meter;
+use super::settle::Patience;
+
+/// Everything that a lane calls. Cheap to clone; one a lane.
+#[derive(Clone)]
+pub struct Parts {
+    /// The consumer group.
+    pub group: Arc<str>,
+    /// The lane's partition.
+    pub partition: PartitionRef,
+    /// Decode, classify, validate, map.
+    pub pipeline: Arc<Pipeline>,
+    /// The cache in front of the judge.
+    pub dedupe: Arc<dyn DedupeStore>,
+    /// Records and states.
+    pub store: Arc<dyn RecordStore>,
+    /// Chains.
+    pub ledger: Arc<dyn Ledger>,
+    /// Where creation requests go.
+    pub requests: Arc<dyn Topic>,
+    /// Where dead letters go.
+    pub letters: Arc<dyn Topic>,
+    /// Counters.
+    pub meter: Arc<Meter>,
+    /// How patiently dependencies are asked again.
+    pub patience: Patience,
+}
