@@ -99,7 +99,9 @@ pub(super) async fn open(parts: Parts, assignment: &Assignment, surveys: &[Surve
         Some(end) => (end.position, end.digest),
         None => (first_end(&parts, &chain, assignment, surveys).await?, Digest::of(b"")),
     };
-    if ledger_end > assignment.log_end || assignment.checkpoint.is_some_and(|checkpoint| checkpoint > assignment.log_end) {
+    if ledger_end > assignment.log_end
+        || assignment.checkpoint.is_some_and(|checkpoint| checkpoint > assignment.log_end)
+    {
         let partition = &assignment.partition;
         let detail = format!(
             "{partition}: ledger ends at {ledger_end}, the log already at {}: not read. The topic was made anew or its log \
@@ -119,7 +121,10 @@ pub(super) async fn open(parts: Parts, assignment: &Assignment, surveys: &[Surve
     }
     let mut pending = Pending::new(ledger_end);
     if let Some((from, to)) = start.lost {
-        alert(Alert::RetentionGap, &format!("{}: positions ({from}, {to}] were lost to retention", assignment.partition));
+        alert(
+            Alert::RetentionGap,
+            &format!("{}: positions ({from}, {to}] were lost to retention", assignment.partition),
+        );
         pending.push(to, Outcome::Lost);
     }
     let lane = Lane {
@@ -240,4 +245,3 @@ pub(super) async fn run(
 pub(super) fn held_bytes(batch: &RawBatch) -> usize {
     batch.bytes.len() + batch.messages.len() * std::mem::size_of::<crate::source::RawMessage>()
 }
-

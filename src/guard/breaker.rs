@@ -205,11 +205,8 @@ impl Drop for Permit<'_> {
 mod tests {
     use super::*;
 
-    const SETTINGS: BreakerSettings = BreakerSettings {
-        failures: 3,
-        open_min: Duration::from_secs(1),
-        open_max: Duration::from_secs(30),
-    };
+    const SETTINGS: BreakerSettings =
+        BreakerSettings { failures: 3, open_min: Duration::from_secs(1), open_max: Duration::from_secs(30) };
 
     fn opened(now: Instant) -> Breaker {
         let breaker = Breaker::new(SETTINGS);

@@ -3,8 +3,8 @@
 //! Nothing in here does I/O and nothing fails; deadlines are [`tokio::time::timeout`] at the call itself.
 
 mod backoff;
-pub mod failpoint;
 mod breaker;
+pub mod failpoint;
 
 pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerSettings, BreakerState, Permit, Settled};

@@ -37,7 +37,14 @@ pub struct Done {
 /// Takes one batch through the protocol up to (and without) attesting. `ticket` counts the lane's batches from zero;
 /// `ledger_end` is what the lane knows of the ledger now. Ends only when everything in the batch is durable. Dropping it
 /// gives the batch up: whatever was written stays, and a later reading finds it.
-pub async fn process(parts: &Parts, chain: &Chain, gates: &Gates, batch: &RawBatch, ticket: u64, ledger_end: Position) -> Done {
+pub async fn process(
+    parts: &Parts,
+    chain: &Chain,
+    gates: &Gates,
+    batch: &RawBatch,
+    ticket: u64,
+    ledger_end: Position,
+) -> Done {
     let timer = parts.meter.start();
     let mut items = prepare(parts, batch);
     timer.lap(Stage::Prepare);
@@ -138,7 +145,9 @@ fn over_limits(parts: &Parts, mapped: &Mapped) -> Option<Refusal> {
 /// At positions that the ledger holds already: a dead letter, a skip or a gap is left alone; a recorded event or a duplicate
 /// is done again, and keeps its outcome also where today's pipeline would refuse it.
 async fn keep_attested(parts: &Parts, chain: &Chain, ledger_end: Position, items: &mut [Item]) {
-    let (Some(first), Some(last)) = (items.first().map(Item::position), items.last().map(Item::position)) else { return };
+    let (Some(first), Some(last)) = (items.first().map(Item::position), items.last().map(Item::position)) else {
+        return;
+    };
     if first > ledger_end {
         return;
     }
@@ -182,7 +191,8 @@ async fn attested_entries(parts: &Parts, chain: &Chain, first: Position, last: P
 }
 
 fn finish(items: Vec<Item>) -> Done {
-    let mut done = Done { outcomes: Vec::with_capacity(items.len()), digests: Vec::new(), tally: BatchTally::default() };
+    let mut done =
+        Done { outcomes: Vec::with_capacity(items.len()), digests: Vec::new(), tally: BatchTally::default() };
     for item in items {
         let position = item.position();
         let outcome = item.attested.unwrap_or(match &item.fate {

@@ -63,7 +63,9 @@ impl Item {
     /// The identity (`source|id`), while it is known.
     pub fn identity(&self) -> Option<&str> {
         match &self.fate {
-            Fate::Open(mapped) | Fate::Live { mapped, .. } => mapped.records.first().map(|judge| judge.record_id.as_str()),
+            Fate::Open(mapped) | Fate::Live { mapped, .. } => {
+                mapped.records.first().map(|judge| judge.record_id.as_str())
+            }
             Fate::Settled(_) | Fate::Refused(_) => None,
         }
     }

@@ -14,8 +14,9 @@ use super::settle::{Again, settle};
 
 /// Asks the cache for the open events; what it knows from another origin is a duplicate, all else stays open.
 pub(super) async fn look_up(parts: &Parts, items: &mut [Item]) {
-    let asked: Vec<usize> =
-        (0..items.len()).filter(|index| matches!(items[*index].fate, Fate::Open(_)) && items[*index].attested.is_none()).collect();
+    let asked: Vec<usize> = (0..items.len())
+        .filter(|index| matches!(items[*index].fate, Fate::Open(_)) && items[*index].attested.is_none())
+        .collect();
     let ids: Vec<IdentityHash> =
         asked.iter().filter_map(|index| items[*index].identity()).map(IdentityHash::of).collect();
     if ids.is_empty() {
@@ -128,8 +129,7 @@ pub(super) fn again(retry: &Retry) -> Again {
 
 fn stored(item: &mut Item, record_digest: crate::event::Digest, written: bool) {
     let Fate::Open(mapped) = std::mem::replace(&mut item.fate, Fate::Settled(Outcome::Recorded)) else { return };
-    let standing =
-        Standing { content_digest: mapped.content_digest, origin: item.origin_text.clone(), record_digest };
+    let standing = Standing { content_digest: mapped.content_digest, origin: item.origin_text.clone(), record_digest };
     item.digests.push(record_digest);
     item.fate = Fate::Live { mapped, standing, own: true, repeated: false, written };
 }
@@ -178,7 +178,10 @@ async fn transact(parts: &Parts, item: &mut Item) {
             },
             |verdict| match verdict {
                 Transacted::Retry(retry) => Some(again(retry)),
-                Transacted::Done { .. } | Transacted::Present(_) | Transacted::Unchanged(_) | Transacted::Rejected(_) => None,
+                Transacted::Done { .. }
+                | Transacted::Present(_)
+                | Transacted::Unchanged(_)
+                | Transacted::Rejected(_) => None,
             },
         )
         .await;
@@ -212,7 +215,10 @@ async fn transact(parts: &Parts, item: &mut Item) {
                 });
             }
             Some(Transacted::Unchanged(_) | Transacted::Retry(_)) | None => {
-                item.fate = Fate::Refused(Refusal::new(Reason::Rejected, "the store refused the transaction and named no cause"));
+                item.fate = Fate::Refused(Refusal::new(
+                    Reason::Rejected,
+                    "the store refused the transaction and named no cause",
+                ));
                 return;
             }
         }

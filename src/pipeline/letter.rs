@@ -21,7 +21,8 @@ pub(super) fn message(parts: &Parts, batch: &RawBatch, item: &Item, refusal: &Re
         .map(|(name, value)| (String::from_utf8_lossy(batch.slice(name)).into_owned(), owned(value)))
         .filter(|(name, _)| !name.starts_with(HEADER_PREFIX))
         .collect();
-    let mut add = |name: &str, value: String| headers.push((format!("{HEADER_PREFIX}{name}"), Some(value.into_bytes())));
+    let mut add =
+        |name: &str, value: String| headers.push((format!("{HEADER_PREFIX}{name}"), Some(value.into_bytes())));
     add("format", FORMAT.to_string());
     add("origin-cluster", partition.cluster.clone());
     add("origin-topic", partition.topic.clone());

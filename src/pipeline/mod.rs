@@ -21,8 +21,8 @@ mod route;
 mod settle;
 mod turn;
 
-pub use compile::Pipeline;
 pub use batch::{Done, Gates, process};
+pub use compile::Pipeline;
 pub use letter::HEADER_PREFIX;
 pub use meter::{BatchTally, Meter, Stage};
 pub use parts::Parts;

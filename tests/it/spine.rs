@@ -1,0 +1,393 @@
+//! The whole path on real parts: every position ends in exactly one outcome, whatever happens on the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rdkafka::message::Message;
+use serde_json::{Value, json};
+
+use crate::deployment::{Deployment, Event, Item, header, plain, run_of, text};
+
+/// Events from the generator's NDJSON.
+fn read_events(file: &std::path::Path) -> Vec<Event> {
+    let bytes = |value: &Value| value.as_str().map(|text| STANDARD.decode(text).unwrap());
+    let text = std::fs::read_to_string(file).unwrap();
+    text.lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            Event {
+                topic: line["topic"].as_str().unwrap().to_owned(),
+                partition: Some(i32::try_from(line["partition"].as_i64().unwrap()).unwrap()),
+                key: bytes(&line["key"]),
+                value: bytes(&line["value"]),
+                headers: line["headers"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|header| (header[0].as_str().unwrap().to_owned(), bytes(&header[1])))
+                    .collect(),
+            }
+        })
+        .collect()
+}
+
+/// How many generated events a test takes: RECORDKEEPER_TEST_EVENTS where it is set (the full-size targets set it).
+fn events_or(reduced: u64) -> u64 {
+    std::env::var("RECORDKEEPER_TEST_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(reduced)
+}
+
+/// Generated events, published; the manifest as an independent program recomputes it from the events alone.
+async fn generated(deployment: &Deployment, events: u64, seed: u64) -> Value {
+    let (ndjson, manifest) = (deployment.dir.join("events.ndjson"), deployment.dir.join("manifest.json"));
+    let (events, seed) = (events.to_string(), seed.to_string());
+    let args = ["generate", "--to", ndjson.to_str().unwrap(), "--manifest", manifest.to_str().unwrap(), "--events", &events, "--seed", &seed];
+    let output = deployment.command(&args).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    deployment.publish(&read_events(&ndjson)).await;
+    let stated: Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
+    let oracle = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/recompute.py");
+    let output = tokio::process::Command::new("python3").arg(oracle).arg(&ndjson).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let recomputed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(stated, recomputed, "generator and independent program disagree");
+    recomputed
+}
+
+/// Tables, dead letters and requests against the manifest: what must hold however often the consumer was interrupted.
+async fn assert_end_state(deployment: &Deployment, manifest: &Value) {
+    assert_eq!(deployment.scan("wallet_records").await.len() as u64, manifest["records"].as_u64().unwrap(), "records");
+    assert_eq!(wallets(&deployment.scan("wallet_inventory").await), wallets_of(manifest), "wallets");
+    let requests: BTreeSet<String> = deployment
+        .read_topic(&deployment.requests)
+        .iter()
+        .map(|request| {
+            let event: Value = serde_json::from_slice(request.payload().unwrap()).unwrap();
+            assert_eq!(request.key(), event["data"]["user_id"].as_str().map(str::as_bytes));
+            event["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(requests.len() as u64, manifest["requests"].as_u64().unwrap(), "distinct requests");
+    // A letter may come twice (at least once); its origin tells.
+    let letters: BTreeMap<String, String> = deployment
+        .read_topic(&deployment.dead_letters)
+        .iter()
+        .map(|letter| {
+            let part = |name: &str| header(letter, name).unwrap_or_else(|| panic!("letter without {name}")).to_owned();
+            let origin = ["recordkeeper-origin-topic", "recordkeeper-origin-partition", "recordkeeper-origin-offset"].map(part);
+            (origin.join("/"), part("recordkeeper-reason"))
+        })
+        .collect();
+    let mut by_reason: BTreeMap<String, u64> = BTreeMap::new();
+    letters.values().for_each(|reason| *by_reason.entry(reason.clone()).or_default() += 1);
+    let expected: BTreeMap<String, u64> =
+        manifest["dead_lettered"].as_object().unwrap().iter().map(|(reason, n)| (reason.clone(), n.as_u64().unwrap())).filter(|(_, n)| *n > 0).collect();
+    assert_eq!(by_reason, expected, "dead letters");
+}
+
+/// The ledger's chains: contiguous, linked, and every position of every topic in exactly one entry.
+async fn assert_ledger_holds(deployment: &Deployment, positions: u64) -> BTreeMap<String, u64> {
+    let mut chains: BTreeMap<String, Vec<Item>> = BTreeMap::new();
+    for item in deployment.scan("ledger").await {
+        let key = text(&item, "ledger_id").to_owned();
+        if !["start#", "meta#", "order#", "broken#", "head#"].iter().any(|prefix| key.starts_with(prefix)) {
+            chains.entry(key).or_default().push(item);
+        }
+    }
+    let mut total = 0;
+    let mut ends = BTreeMap::new();
+    for (key, mut entries) in chains {
+        entries.sort_by(|a, b| text(a, "from").cmp(text(b, "from")));
+        let mut at = "0".to_owned();
+        let mut previous = None;
+        for entry in &entries {
+            assert_eq!(text(entry, "from"), at, "{key} has a hole or an overlap");
+            if let Some(previous) = previous {
+                assert_eq!(text(entry, "previous"), previous, "{key} is not linked");
+            }
+            let count: u64 = text(entry, "outcomes")
+                .split(' ')
+                .filter(|run| !run.starts_with('h'))
+                .map(|run| run.trim_start_matches(char::is_alphabetic).parse::<u64>().unwrap())
+                .sum();
+            total += count;
+            at = text(entry, "to").to_owned();
+            previous = Some(text(entry, "digest").to_owned());
+        }
+        ends.insert(key, at.trim_start_matches('1').parse::<u64>().map_or(0, |end| end + 1));
+    }
+    assert_eq!(total, positions, "positions in the ledger");
+    ends
+}
+
+/// `{wallet: {group: {attribute: value, version}}}` of the table, in the manifest's form.
+fn wallets(items: &[Item]) -> BTreeMap<String, Value> {
+    let groups: [(&str, &str, &[&str]); 3] = [
+        ("identity", "identity_version", &["address", "owner", "provider", "provider_wallet_id", "request_id"]),
+        ("profile", "profile_version", &["label", "tags"]),
+        ("status", "status_version", &["wallet_status", "reason"]),
+    ];
+    items
+        .iter()
+        .map(|item| {
+            let item = plain(item);
+            let mut wallet = serde_json::Map::new();
+            for (group, version, attributes) in groups {
+                let stored = item[version].as_str().unwrap_or("");
+                if stored.is_empty() {
+                    continue;
+                }
+                let mut values = serde_json::Map::new();
+                for attribute in attributes {
+                    if let Some(value) = item.get(*attribute) {
+                        values.insert((*attribute).to_owned(), value.clone());
+                    }
+                }
+                let parts: Vec<u64> = (0..4).map(|part| stored[part * 20..part * 20 + 20].parse().unwrap()).collect();
+                values.insert("version".to_owned(), json!(parts));
+                wallet.insert(group.to_owned(), Value::Object(values));
+            }
+            (item["wallet_id"].as_str().unwrap().to_owned(), Value::Object(wallet))
+        })
+        .collect()
+}
+
+fn wallets_of(manifest: &Value) -> BTreeMap<String, Value> {
+    let four = |version: &Value| {
+        let mut parts: Vec<u64> = match version {
+            Value::Array(parts) => parts.iter().map(|part| part.as_u64().unwrap()).collect(),
+            one => vec![one.as_u64().unwrap()],
+        };
+        parts.resize(4, 0);
+        json!(parts)
+    };
+    manifest["wallets"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(wallet, groups)| {
+            let mut groups = groups.clone();
+            for group in groups.as_object_mut().unwrap().values_mut() {
+                group["version"] = four(&group["version"]);
+            }
+            (wallet.clone(), groups)
+        })
+        .collect()
+}
+
+/// Generated events with everything in them: tables, dead letters, requests and counts equal the manifest.
+#[tokio::test(flavor = "multi_thread")]
+async fn generated_events_end_as_the_manifest_says() {
+    let deployment = Deployment::start("spine", "wallets", 8).await;
+    let events = events_or(20_000);
+    let manifest = generated(&deployment, events, 7).await;
+    let run = deployment.run_until_idle().await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    run.assert_sums();
+    for count in ["consumed", "recorded", "duplicate", "skipped"] {
+        assert_eq!(run.count(count), manifest[count].as_u64().unwrap(), "{count}");
+    }
+    for (reason, n) in manifest["dead_lettered"].as_object().unwrap() {
+        assert_eq!(run.dead(reason), n.as_u64().unwrap(), "{reason}");
+    }
+    assert_eq!((run.count("in_flight"), run.count("repeated")), (0, 0));
+    assert!(run.count("stale") > 0 && run.count("ties") > 0);
+    assert_end_state(&deployment, &manifest).await;
+    let ends = assert_ledger_holds(&deployment, run.count("consumed")).await;
+    assert_eq!(run.count("attested"), run.count("consumed"));
+    let committed: u64 = ["wallet-events", "transaction-events"]
+        .iter()
+        .flat_map(|topic| deployment.committed(topic, 8).into_values())
+        .map(|next| u64::try_from(next).unwrap_or(0))
+        .sum();
+    assert_eq!(committed, ends.values().sum::<u64>());
+}
+
+/// The consumer is killed between each two steps of the protocol, over and over, on one log; at each kill the checkpoint
+/// lies at or below the ledger's end; in the end nothing is lost and nothing twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_killed_between_any_two_steps_loses_nothing() {
+    let deployment = Deployment::start("kill", "wallets", 8).await;
+    let manifest = generated(&deployment, events_or(6_000), 11).await;
+    let steps = ["prepared:1", "looked_up:3", "judged:2", "applied:4", "remembered:3", "attesting:2", "attested:1", "attested:2", "checkpointed:2", "judged:6"];
+    for step in steps {
+        let run = deployment.run_with(&[("RECORDKEEPER_FAILPOINT", step), ("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "100")]).await;
+        assert_ne!(run.code, Some(1), "{step}: {}", run.stderr);
+        assert_checkpoints_below_ledger(&deployment).await;
+    }
+    let run = deployment.run_until_idle().await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_end_state(&deployment, &manifest).await;
+    assert_ledger_holds(&deployment, manifest["consumed"].as_u64().unwrap()).await;
+}
+
+async fn assert_checkpoints_below_ledger(deployment: &Deployment) {
+    let mut ends: BTreeMap<(String, i32), u64> = BTreeMap::new();
+    for item in deployment.scan("ledger").await {
+        let key: Vec<String> = text(&item, "ledger_id").split('|').map(str::to_owned).collect();
+        if key.len() == 7 && !key[0].contains('#') {
+            let end = text(&item, "to").trim_start_matches('1').parse::<u64>().map_or(0, |end| end + 1);
+            let place = ends.entry((key[2].clone(), key[5].parse().unwrap())).or_default();
+            *place = end.max(*place);
+        }
+    }
+    for topic in ["wallet-events", "transaction-events"] {
+        for (partition, next) in deployment.committed(topic, 8) {
+            let end = ends.get(&(deployment.topic(topic), partition)).copied().unwrap_or(0);
+            assert!(u64::try_from(next).unwrap_or(0) <= end, "{topic}/{partition}: committed {next}, ledger {end}");
+        }
+    }
+}
+
+/// Two consumers with a rebalance in the middle and Redis flushed twice: the same end.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_consumers_and_a_flushed_cache_end_the_same() {
+    let deployment = Deployment::start("pair", "wallets", 8).await;
+    let manifest = generated(&deployment, events_or(10_000), 13).await;
+    let slow = [("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "50")];
+    let first = deployment.spawn(&["run", "--until-idle", "--summary", "json"], &slow);
+    progress(&deployment, 1).await;
+    let second = deployment.spawn(&["run", "--until-idle", "--summary", "json"], &slow);
+    crate::services::redis().await.flush().await;
+    progress(&deployment, 16).await;
+    crate::services::redis().await.flush().await;
+    for child in [first, second] {
+        let output = tokio::time::timeout(Duration::from_secs(240), child.wait_with_output()).await.unwrap().unwrap();
+        let run = run_of(output);
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        run.assert_sums();
+    }
+    let last = deployment.run_until_idle().await;
+    assert_eq!(last.code, Some(0), "{}", last.stderr);
+    assert_end_state(&deployment, &manifest).await;
+    assert_ledger_holds(&deployment, manifest["consumed"].as_u64().unwrap()).await;
+}
+
+/// Waits until the ledger has this many entries.
+async fn progress(deployment: &Deployment, entries: usize) {
+    for _ in 0..600 {
+        if deployment.scan("ledger").await.iter().filter(|item| item.contains_key("outcomes")).count() >= entries {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no progress within a minute");
+}
+
+/// The real items of two Ethereum blocks: exact counts, and a second reading changes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn real_ethereum_items_are_recorded_once() {
+    let deployment = Deployment::start("eth", "ethereum", 2).await;
+    let data = |name: &str| std::fs::read_to_string(format!("{}/tests/data/ethereum-etl/{name}.jsonl", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let mut events = Vec::new();
+    for topic in ["transactions", "token_transfers"] {
+        for line in data(topic).lines() {
+            events.push(Event { topic: topic.into(), value: Some(line.into()), ..Event::default() });
+        }
+    }
+    assert_eq!(events.len(), 589);
+    deployment.publish(&events).await;
+    let first = deployment.run_until_idle().await;
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    first.assert_sums();
+    assert_eq!((first.count("consumed"), first.count("recorded"), first.count("repeated")), (589, 589, 0), "{}", first.summary);
+    let records = deployment.scan("wallet_records").await;
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    records.iter().for_each(|record| *kinds.entry(text(record, "type").to_owned()).or_default() += 1);
+    assert_eq!(kinds, expected_kinds(&data("transactions"), &data("token_transfers")));
+    for line in data("token_transfers").lines() {
+        let digits = line.split("\"value\": ").nth(1).unwrap().split(',').next().unwrap();
+        let item: Value = serde_json::from_str(line).unwrap();
+        let id = format!("ethereum-etl|{}@{}", item["item_id"].as_str().unwrap(), item["block_hash"].as_str().unwrap());
+        let record = records.iter().find(|record| text(record, "record_id") == id).unwrap_or_else(|| panic!("no {id}"));
+        assert_eq!(plain(record)["fields"]["amount"], *digits);
+    }
+    let before = deployment.snapshot().await;
+    for topic in ["transactions", "token_transfers"] {
+        deployment.reset_to_start(topic, 2);
+    }
+    let second = deployment.run_until_idle().await;
+    assert_eq!(second.code, Some(0), "{}", second.stderr);
+    second.assert_sums();
+    assert_eq!((second.count("consumed"), second.count("recorded"), second.count("repeated")), (589, 589, 589), "{}", second.summary);
+    assert!(deployment.snapshot().await == before, "a second reading changed a table");
+    // The same item in another block is another event.
+    let line = data("token_transfers").lines().next().unwrap().to_owned();
+    let item: Value = serde_json::from_str(&line).unwrap();
+    let other = line.replace(item["block_hash"].as_str().unwrap(), &format!("0x{}", "ab".repeat(32)));
+    deployment.publish(&[Event { topic: "token_transfers".into(), value: Some(other.into()), ..Event::default() }]).await;
+    let third = deployment.run_until_idle().await;
+    assert_eq!((third.count("consumed"), third.count("recorded"), third.count("repeated")), (1, 1, 0), "{}", third.summary);
+}
+
+/// Counted by hand from the items: each transaction and transfer has one record of its sender's side (the judge) and, where
+/// it has a receiver, one of the receiver's.
+fn expected_kinds(transactions: &str, transfers: &str) -> BTreeMap<String, usize> {
+    let receivers = transactions.lines().filter(|line| !line.contains("\"to_address\": null")).count();
+    let transfers = transfers.lines().count();
+    BTreeMap::from([
+        ("transaction.out".to_owned(), transactions.lines().count()),
+        ("transaction.in".to_owned(), receivers),
+        ("transfer.out".to_owned(), transfers),
+        ("transfer.in".to_owned(), transfers),
+    ])
+}
+
+/// A mapping changed between two deliveries of the same events: no conflict, and the new effects are complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_mapping_makes_no_conflict() {
+    let deployment = Deployment::start("remap", "wallets", 1).await;
+    let wallet = "evm:1:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed";
+    let event = |id: &str, version: u64| {
+        let data = json!({"wallet_id": wallet, "version": version, "label": format!("label {version}")});
+        let event = json!({"specversion": "1.0", "id": id, "source": "/remap", "type": "wallet.updated", "time": "2026-01-05T10:00:00Z", "data": data});
+        Event::new("wallet-events", wallet, event.to_string())
+    };
+    let events: Vec<Event> = (1..=20).map(|version| event(&format!("e{version}"), version)).collect();
+    deployment.publish(&events).await;
+    let first = deployment.run_until_idle().await;
+    assert_eq!((first.count("recorded"), first.dead("conflict")), (20, 0), "{}", first.stderr);
+    // The route gets a further record; the same events come again, once as redelivery and once as copies.
+    let file = deployment.dir.join("pipelines/wallets.yaml");
+    let text_before = std::fs::read_to_string(&file).unwrap();
+    let changed = add_further_record(&text_before);
+    assert_ne!(text_before, changed);
+    std::fs::write(&file, changed).unwrap();
+    deployment.publish(&events).await;
+    deployment.reset_to_start("wallet-events", 1);
+    deployment.reset_to_start("transaction-events", 1);
+    crate::services::redis().await.flush().await;
+    let second = deployment.run_until_idle().await;
+    assert_eq!(second.code, Some(0), "{}", second.stderr);
+    second.assert_sums();
+    let counts = [second.count("recorded"), second.count("repeated"), second.count("duplicate"), second.dead("conflict")];
+    assert_eq!(counts, [20, 20, 20, 0], "{}", second.summary);
+    let records = deployment.scan("wallet_records").await;
+    assert_eq!(records.len(), 40, "each event has its further record, once");
+    for record in records.iter().filter(|record| text(record, "record_id").ends_with("|audit")) {
+        let judge = text(record, "record_id").trim_end_matches("|audit").to_owned();
+        let judge = records.iter().find(|record| text(record, "record_id") == judge).unwrap();
+        assert_eq!(text(record, "origin"), text(judge, "origin"), "a further record carries the judge's origin");
+    }
+}
+
+/// Adds a second record, `audit`, to the route of wallet.updated.
+fn add_further_record(pipeline: &str) -> String {
+    let mut out = String::new();
+    let mut inside = false;
+    for line in pipeline.lines() {
+        if line.trim_start().starts_with("- name:") && !line.contains('{') {
+            inside = line.contains("wallet.updated") || line.contains("wallet-updated");
+        }
+        out.push_str(line);
+        out.push('\n');
+        if inside && line.trim_start().starts_with("- {name:") {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            out.push_str(indent);
+            out.push_str("- {name: audit, type: wallet.audit, wallet: \"{/data/wallet_id}\", fields: {label: /data/label}}\n");
+            inside = false;
+        }
+    }
+    out
+}
