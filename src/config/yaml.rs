@@ -221,4 +221,13 @@ mod tests {
             matches!(parse(Path::new("f"), "# nothing\n").unwrap().value, Value::Map(entries) if entries.is_empty())
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_tree_or_a_finding(text in "[-a:\\[\\]{},&*!|>'\"%@`#? \n\t\u{e9}]{0,60}") {
+            if let Err(found) = parse(Path::new("f"), &text) {
+                proptest::prop_assert!(!found.is_empty());
+            }
+        }
+    }
 }
