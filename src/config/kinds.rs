@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ macro_rules! number {
     )+ };
 }
 
-number!(u32, u64, usize);
+number!(u32, u64, usize, NonZeroUsize);
 
 impl Setting for String {
     const KIND: &'static str = "text";

@@ -1,6 +1,7 @@
 //! The cache of known event ids.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,10 +36,12 @@ section! {
         password_file: Option<PathBuf>;
         /// Authorities to trust for `rediss://`, PEM; without it the public ones.
         ca_file: Option<PathBuf>;
+        /// The first part of every key, for a Redis that others use too.
+        key_prefix: String = "recordkeeper";
         /// How long an id is known. It has to cover redelivery, not history: DynamoDB judges what is no longer known.
         ttl: Duration = "1h" ["1s"..="30d"];
         /// Connections that calls are spread over; each carries many calls at once.
-        connections: u32 = "2" ["1"..="256"];
+        connections: NonZeroUsize = "2" ["1"..="256"];
         /// How long a call may take before its ids count as unknown.
         deadline: Duration = "250ms" ["1ms"..="10s"];
     }
