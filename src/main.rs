@@ -1,3 +1,33 @@
 //! Command line and dispatch, nothing else.
 
-fn main() {}
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use recordkeeper::cli::{self, Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    dispatch(&cli).unwrap_or_else(|error| {
+        // Where even standard error is gone, the exit code still tells.
+        let _ = writeln!(std::io::stderr().lock(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn dispatch(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Run(args) => on_runtime(cli::run::run(global, args)),
+        Command::Check(args) => cli::check::check(global, args),
+        Command::Tables(args) => on_runtime(cli::tables::tables(global, args)),
+        Command::Get(args) => on_runtime(cli::get::get(global, args)),
+        Command::Generate(args) => on_runtime(cli::generate::generate(global, args)),
+        Command::Health(args) => cli::health::health(global, args),
+        Command::Reference => cli::reference::reference(),
+    }
+}
+
+fn on_runtime(work: impl Future<Output = Result<ExitCode, anyhow::Error>>) -> Result<ExitCode, anyhow::Error> {
+    tokio::runtime::Runtime::new()?.block_on(work)
+}

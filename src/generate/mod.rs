@@ -1,1 +1,5 @@
 //! To be written.
+
+/// What to generate.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GenerateArgs {}

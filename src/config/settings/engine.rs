@@ -1,0 +1,49 @@
+//! How events are batched, how much may be in memory, and how long things may take.
+
+use std::time::Duration;
+
+use crate::config::reader::Reader;
+use crate::config::setting::{Fault, section};
+use crate::config::{ByteSize, Threads};
+
+section! {
+    /// Batches, memory and deadlines of the consumer.
+    "engine" => EngineSettings {
+        /// Threads that each own some partitions from end to end.
+        worker_threads: Threads = "cores" ["1"..="256"];
+        /// Events in a batch, at most. DynamoDB takes 25 a call, so a batch fills whole calls.
+        batch_messages_max: usize = "500" ["1"..="10000"];
+        /// Bytes in a batch, at most; a larger single event is a batch of its own.
+        batch_bytes_max: ByteSize = "4MiB" ["64KiB"..="256MiB"];
+        /// How long a batch waits for more events. It costs latency at low rates and saves calls.
+        linger: Duration = "10ms" ["0s"..="10s"];
+        /// Batches of one partition in flight at once.
+        batches_in_flight: usize = "4" ["1"..="64"];
+        /// Bytes of one partition in memory, at most; above it the partition is paused.
+        lane_bytes_max: ByteSize = "16MiB" ["1MiB"..="1GiB"];
+        /// Bytes of all partitions in memory, at most; above it all are paused.
+        memory_bytes_max: ByteSize = "256MiB" ["16MiB"..="64GiB"];
+        /// How often a partition's progress is written to its ledger, at most.
+        attest_interval: Duration = "250ms" ["10ms"..="1m"];
+        /// How long a shutdown or a revocation may drain. Below the orchestrator's grace period (30s in Kubernetes and ECS).
+        drain_deadline: Duration = "25s" ["1s"..="10m"];
+        /// How long a start may wait until everything it needs is there.
+        start_deadline: Duration = "60s" ["1s"..="10m"];
+        /// How deeply an event's JSON may be nested.
+        json_depth_max: usize = "64" ["2"..="512"];
+    }
+}
+
+impl EngineSettings {
+    pub(super) fn check(&self, reader: &mut Reader<'_>) {
+        if self.batch_bytes_max > self.lane_bytes_max {
+            reader.complain(
+                "engine.batch_bytes_max",
+                Fault::new("is above engine.lane_bytes_max: no batch would be whole"),
+            );
+        }
+        if self.lane_bytes_max > self.memory_bytes_max {
+            reader.complain("engine.lane_bytes_max", Fault::new("is above engine.memory_bytes_max"));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The Kafka cluster: where it is, how it is secured, what is passed through to librdkafka.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::secret_file;
+use crate::config::reader::Reader;
+use crate::config::setting::{Fault, Setting, choice, section};
+use crate::config::{ByteSize, Names, Secret};
+
+choice! {
+    /// How connections to the brokers are secured.
+    Security {
+        /// Not at all.
+        Plaintext = "plaintext",
+        /// Encrypted; with a client certificate also authenticated.
+        Tls = "tls",
+        /// Authenticated, not encrypted.
+        SaslPlaintext = "sasl_plaintext",
+        /// Authenticated and encrypted.
+        SaslTls = "sasl_tls",
+    }
+}
+
+choice! {
+    /// How a client authenticates.
+    SaslMechanism {
+        /// User name and password as they are.
+        Plain = "PLAIN",
+        /// Challenge and response over SHA-256.
+        ScramSha256 = "SCRAM-SHA-256",
+        /// Challenge and response over SHA-512.
+        ScramSha512 = "SCRAM-SHA-512",
+        /// Tokens from an OAuth2 endpoint (client credentials).
+        Oauthbearer = "OAUTHBEARER",
+        /// Tokens signed with the AWS credentials of the process (Amazon MSK).
+        AwsMskIam = "AWS_MSK_IAM",
+    }
+}
+
+section! {
+    /// The Kafka cluster that sources are read from and that requests and dead letters are written to.
+    "kafka" => KafkaSettings {
+        /// The brokers to ask first, each `host:port`. No default: events of a wrong cluster would be recorded for good.
+        bootstrap_servers: Vec<HostPort>;
+        /// How connections are secured.
+        security: Security = "plaintext";
+        /// Authorities to trust, PEM; without it those of the system.
+        ca_file: Option<PathBuf>;
+        /// The client's certificate, PEM, for brokers that ask for one.
+        certificate_file: Option<PathBuf>;
+        /// The key of the client's certificate, PEM.
+        key_file: Option<PathBuf>;
+        /// The password of the key file.
+        key_password: Option<Secret>;
+        /// A file that holds the password of the key file.
+        key_password_file: Option<PathBuf>;
+        /// How the client authenticates; required with `sasl_plaintext` and `sasl_tls`.
+        sasl_mechanism: Option<SaslMechanism>;
+        /// The user's name; for OAUTHBEARER the client's id.
+        username: Option<String>;
+        /// The user's password; for OAUTHBEARER the client's secret.
+        password: Option<Secret>;
+        /// A file that holds the password.
+        password_file: Option<PathBuf>;
+        /// Where OAUTHBEARER fetches its tokens (client credentials).
+        oauth_token_url: Option<String>;
+        /// The name by which brokers log and limit this client.
+        client_id: String = "recordkeeper";
+        /// A name that an instance keeps over restarts (static membership), so that a rolling restart moves no partitions. Each instance needs its own.
+        group_instance_id: Option<String>;
+        /// How long the consumer may be silent before its partitions are given to others.
+        poll_interval_max: Duration = "5m" ["10s"..="24h"];
+        /// Fetched and not yet handed on, at most. 8 MiB costs no more CPU than librdkafka's 64 MiB and much less memory.
+        fetch_queue_bytes_max: ByteSize = "8MiB" ["1MiB"..="1GiB"];
+        /// How long a partition with a full queue waits before it fetches again. librdkafka's 1s holds a fast consumer back.
+        fetch_backoff: Duration = "20ms" ["0s"..="10s"];
+        /// How long a request or dead letter may take to be acknowledged by all replicas.
+        message_timeout: Duration = "30s" ["1s"..="5m"];
+        /// The largest message that is sent. Above the brokers' own limit, so that it is the topic's limit that counts.
+        message_bytes_max: ByteSize = "16MiB" ["64KiB"..="900MiB"];
+        /// Partitions of the topics that `tables create --topics` creates.
+        new_topic_partitions: u32 = "12" ["1"..="10000"];
+        /// Replicas of the topics that `tables create --topics` creates.
+        new_topic_replication: u32 = "3" ["1"..="15"];
+        /// Further settings for librdkafka under its own names, as they are. What the product sets itself is refused.
+        options: Names<String> = "";
+    }
+}
+
+/// Options of librdkafka that promises depend on, or that have a setting of their own (named beside them).
+const OWNED_OPTIONS: &[(&str, &str)] = &[
+    ("acks", ""),
+    ("request.required.acks", ""),
+    ("enable.idempotence", ""),
+    ("enable.auto.commit", ""),
+    ("auto.commit.enable", ""),
+    ("enable.auto.offset.store", ""),
+    ("auto.offset.reset", ""),
+    ("enable.partition.eof", ""),
+    ("isolation.level", ""),
+    ("transactional.id", ""),
+    ("group.id", ""),
+    ("group.instance.id", "kafka.group_instance_id"),
+    ("bootstrap.servers", "kafka.bootstrap_servers"),
+    ("metadata.broker.list", "kafka.bootstrap_servers"),
+    ("client.id", "kafka.client_id"),
+    ("security.protocol", "kafka.security"),
+    ("sasl.mechanism", "kafka.sasl_mechanism"),
+    ("sasl.mechanisms", "kafka.sasl_mechanism"),
+    ("sasl.username", "kafka.username"),
+    ("sasl.password", "kafka.password_file"),
+    ("sasl.oauthbearer.client.id", "kafka.username"),
+    ("sasl.oauthbearer.client.secret", "kafka.password_file"),
+    ("sasl.oauthbearer.token.endpoint.url", "kafka.oauth_token_url"),
+    ("ssl.ca.location", "kafka.ca_file"),
+    ("ssl.certificate.location", "kafka.certificate_file"),
+    ("ssl.key.location", "kafka.key_file"),
+    ("ssl.key.password", "kafka.key_password_file"),
+    ("ssl.key.pem", "kafka.key_file"),
+    ("max.poll.interval.ms", "kafka.poll_interval_max"),
+    ("queued.max.messages.kbytes", "kafka.fetch_queue_bytes_max"),
+    ("fetch.queue.backoff.ms", "kafka.fetch_backoff"),
+    ("message.timeout.ms", "kafka.message_timeout"),
+    ("delivery.timeout.ms", "kafka.message_timeout"),
+    ("message.max.bytes", "kafka.message_bytes_max"),
+];
+
+impl KafkaSettings {
+    /// With secrets read from their files; `None` after an error.
+    pub(super) fn checked(mut self, reader: &mut Reader<'_>) -> Option<Self> {
+        if self.bootstrap_servers.is_empty() {
+            reader.complain("kafka.bootstrap_servers", Fault::new("names no broker"));
+        }
+        self.password = secret_file::read(reader, "kafka.password", self.password, self.password_file.as_deref())?;
+        let (key_password, file) = (self.key_password, self.key_password_file.as_deref());
+        self.key_password = secret_file::read(reader, "kafka.key_password", key_password, file)?;
+        self.check_tls(reader);
+        self.check_sasl(reader);
+        for name in self.options.keys() {
+            if let Some((_, own)) = OWNED_OPTIONS.iter().find(|(owned, _)| owned == name) {
+                let message = format!("may not hold \"{name}\", which the product sets itself");
+                reader.complain(
+                    "kafka.options",
+                    match *own {
+                        "" => Fault::with_hint(message, "leave it out: promises depend on it"),
+                        own => Fault::with_hint(message, format!("use {own}")),
+                    },
+                );
+            } else if name.contains("password") || name.contains("secret") || name.ends_with(".pem") {
+                let message = format!("may not hold \"{name}\": secrets are never passed through");
+                reader.complain(
+                    "kafka.options",
+                    Fault::with_hint(message, "use a file (kafka.key_file, kafka.password_file)"),
+                );
+            }
+        }
+        Some(self)
+    }
+
+    fn check_tls(&self, reader: &mut Reader<'_>) {
+        let files = [
+            ("kafka.ca_file", &self.ca_file),
+            ("kafka.certificate_file", &self.certificate_file),
+            ("kafka.key_file", &self.key_file),
+        ];
+        let tls = matches!(self.security, Security::Tls | Security::SaslTls);
+        for (name, file) in files {
+            let Some(file) = file else { continue };
+            if !tls {
+                let message = format!("has no effect: kafka.security is {}", self.security.name());
+                reader.warn(name, Fault::with_hint(message, "set kafka.security to tls or sasl_tls"));
+            } else if let Err(error) = std::fs::metadata(file) {
+                reader.complain(name, Fault::new(format!("{} cannot be read: {error}", file.display())));
+            }
+        }
+        match (&self.certificate_file, &self.key_file) {
+            (Some(_), None) => reader.complain("kafka.certificate_file", Fault::new("needs kafka.key_file")),
+            (None, Some(_)) => reader.complain("kafka.key_file", Fault::new("needs kafka.certificate_file")),
+            _ => {}
+        }
+    }
+
+    fn check_sasl(&self, reader: &mut Reader<'_>) {
+        if matches!(self.security, Security::Plaintext | Security::Tls) {
+            for name in ["kafka.sasl_mechanism", "kafka.username", "kafka.password", "kafka.password_file"] {
+                if reader.is_given(name) {
+                    let message = format!("has no effect: kafka.security is {}", self.security.name());
+                    reader.warn(name, Fault::with_hint(message, "set kafka.security to sasl_tls"));
+                }
+            }
+            return;
+        }
+        let Some(mechanism) = self.sasl_mechanism else {
+            let hint = "set kafka.sasl_mechanism, or kafka.security to plaintext or tls";
+            reader.complain("kafka.security", Fault::with_hint("needs kafka.sasl_mechanism", hint));
+            return;
+        };
+        let needs: &[(&str, bool)] = match mechanism {
+            SaslMechanism::Plain | SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 => {
+                &[("kafka.username", self.username.is_some()), ("kafka.password_file", self.password.is_some())]
+            }
+            SaslMechanism::Oauthbearer => &[
+                ("kafka.username", self.username.is_some()),
+                ("kafka.password_file", self.password.is_some()),
+                ("kafka.oauth_token_url", self.oauth_token_url.is_some()),
+            ],
+            SaslMechanism::AwsMskIam => &[],
+        };
+        for (name, _) in needs.iter().filter(|(_, given)| !given) {
+            let message = format!("{} needs {name}", mechanism.name());
+            reader.complain("kafka.sasl_mechanism", Fault::new(message));
+        }
+        if mechanism == SaslMechanism::Plain && self.security == Security::SaslPlaintext {
+            let fault = Fault::with_hint("sends the password readable over the network", "use sasl_tls");
+            reader.warn("kafka.security", fault);
+        }
+    }
+}
+
+/// `host:port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort(String);
+
+impl HostPort {
+    /// As written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Setting for HostPort {
+    const KIND: &'static str = "host:port";
+
+    fn from_text(text: &str) -> Result<Self, Fault> {
+        let whole = text.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        if whole { Ok(Self(text.to_owned())) } else { Err(Fault::new(format!("takes host:port, not \"{text}\""))) }
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
