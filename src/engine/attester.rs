@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::event::{Digest, PartitionRef};
 use crate::guard::{Backoff, failpoint};
 use crate::ledger::{Appended, Chain, Entry, Ledger};
-use crate::telemetry::{Alert, alert};
+use crate::telemetry::{Alert, Append, At};
 
 use super::lane::Lane;
 use super::worker::FromWorker;
@@ -93,29 +93,30 @@ impl Attester {
             writer: self.writer.clone(),
             nonce: uuid::Uuid::new_v4().simple().to_string(),
             previous: lane.previous.get(),
-            attested_at: crate::telemetry::now(),
+            attested_at: now(),
         })
     }
 
     async fn take_verdict(&self, lane: &Lane, entry: &Entry, verdict: Appended) -> bool {
-        lane.parts.meter.appended(&verdict);
+        let (metrics, at) = (&lane.parts.metrics, At::partition(&lane.chain.partition));
         match verdict {
             Appended::Done => {
+                metrics.ledger_appends.add(Append::Appended, 1);
                 extend(lane, entry.digest(&lane.chain.key()), entry.to);
                 true
             }
             Appended::Refused => match self.ledger.end(&lane.chain).await {
                 // The same nonce is one's own entry, after a lost answer; any other one is somebody else's, and true.
                 Ok(Some(end)) if end.position > entry.from => {
-                    if end.nonce != entry.nonce {
-                        tracing::info!(chain = lane.chain.key(), end = %end.position, "ledger was extended by another");
-                    }
+                    let found = if end.nonce == entry.nonce { Append::Found } else { Append::Refused };
+                    metrics.ledger_appends.add(found, 1);
                     extend(lane, end.digest, end.position);
                     true
                 }
                 Ok(end) => {
-                    let detail = format!("{}: refused above {}, but it ends at {end:?}", lane.chain.key(), entry.from);
-                    alert(Alert::LedgerRefused, &detail);
+                    let from = entry.from;
+                    let message = format_args!("an entry above {from} is refused, but the chain ends at {end:?}");
+                    metrics.alerts.raise(Alert::LedgerRefused, &at, message);
                     false
                 }
                 Err(retry) => {
@@ -124,6 +125,7 @@ impl Attester {
                 }
             },
             Appended::Retry(retry) => {
+                metrics.ledger_appends.add(Append::Retried, 1);
                 tracing::warn!(chain = lane.chain.key(), detail = retry.detail, "ledger takes no entry, trying again");
                 false
             }
@@ -146,9 +148,15 @@ impl Attester {
     }
 }
 
+/// The clock in the stored form; empty only beyond the year 9999.
+fn now() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).ok().and_then(crate::event::time::from_unix_micros).unwrap_or_default()
+}
+
 fn extend(lane: &Lane, digest: Digest, end: crate::event::Position) {
     let before = lane.pending.borrow().ledger_end();
     lane.pending.borrow_mut().attested_to(end);
     lane.previous.set(digest);
-    lane.parts.meter.attested(before.distance_to(end));
+    lane.parts.tally.attested(before.distance_to(end));
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::PartitionRef;
 use crate::guard::failpoint;
 use crate::source::{Assignment, RawBatch, Source, SourceError, SourceEvent, Survey};
-use crate::telemetry::{Heartbeat, Readiness};
+use crate::telemetry::{Dependency, Heartbeat, Metrics, PartitionReading, Readiness, Rebalance, Tally};
 
 use super::lane::{Mode, held_bytes};
 use super::worker::{FromWorker, ToWorker, Worker, WorkerParts};
@@ -61,7 +61,9 @@ pub struct Coordinator {
     limits: Limits,
     readiness: Readiness,
     heartbeat: Heartbeat,
-    meter: Arc<crate::pipeline::Meter>,
+    group: Arc<str>,
+    metrics: Arc<Metrics>,
+    tally: Arc<Tally>,
     owned: HashMap<PartitionRef, Owned>,
     bytes: usize,
     surveys: HashMap<String, Arc<[Survey]>>,
@@ -88,7 +90,7 @@ impl Coordinator {
         heartbeat: Heartbeat,
     ) -> std::io::Result<Self> {
         let (outbox, from_workers) = mpsc::channel(256);
-        let meter = parts.first().map(|first| first.parts.meter.clone()).ok_or(std::io::ErrorKind::InvalidInput)?;
+        let seams = parts.first().map(|first| first.parts.clone()).ok_or(std::io::ErrorKind::InvalidInput)?;
         let workers = parts
             .into_iter()
             .enumerate()
@@ -102,7 +104,9 @@ impl Coordinator {
             limits,
             readiness,
             heartbeat,
-            meter,
+            group: seams.group,
+            metrics: seams.metrics,
+            tally: seams.tally,
             owned: HashMap::new(),
             bytes: 0,
             surveys: HashMap::new(),
@@ -131,7 +135,7 @@ impl Coordinator {
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.give_up(),
                 _ = beat.tick() => {
                     self.heartbeat.touch();
-                    self.meter.holding(self.bytes, self.owned.values().filter(|owned| owned.paused).count());
+                    self.read_gauges();
                 }
                 event = self.source.next(), if failure.is_none() => match event {
                     Ok(event) => self.take(event).await,
@@ -160,17 +164,25 @@ impl Coordinator {
         }
     }
 
+    fn read_gauges(&self) {
+        self.metrics.lane_bytes.set(self.bytes as f64);
+        for (partition, owned) in &self.owned {
+            let reading = PartitionReading { paused: owned.paused, ..PartitionReading::default() };
+            self.metrics.partitions.read(&self.group, partition, reading);
+        }
+    }
+
     async fn take(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Assigned(assignments) => {
-                self.meter.rebalanced("assigned");
+                self.metrics.rebalances.add(Rebalance::Assigned, 1);
                 for assignment in assignments {
                     self.assign(assignment).await;
                 }
             }
             SourceEvent::Batch(batch) => self.deliver(batch),
             SourceEvent::Revoked { partitions, lost, ack } => {
-                self.meter.rebalanced(if lost { "lost" } else { "revoked" });
+                self.metrics.rebalances.add(if lost { Rebalance::Lost } else { Rebalance::Revoked }, 1);
                 self.revoke(partitions, ack);
             }
             SourceEvent::EndOfInput if self.ending.is_none() => self.end(Mode::Finish),
@@ -209,8 +221,8 @@ impl Coordinator {
         let mut loads = vec![0; self.workers.len()];
         self.owned.values().for_each(|owned| loads[owned.worker] += 1);
         let worker = loads.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker);
+        self.metrics.partitions.assigned(&self.group, &partition);
         self.owned.insert(partition, Owned { worker, bytes: 0, paused: false, started: false });
-        self.meter.assigned(self.owned.len());
         self.tell(worker, ToWorker::Assign { assignment, surveys });
     }
 
@@ -240,7 +252,7 @@ impl Coordinator {
             FromWorker::Freed { partition, bytes } => self.freed(&partition, bytes),
             FromWorker::Checkpoint { done } => {
                 self.source.checkpoint(&done);
-                self.meter.checkpointed(done.len());
+                self.tally.checkpointed(done.len() as u64);
                 failpoint::hit("checkpointed");
             }
             FromWorker::Ended { partition, complete } => self.ended(&partition, complete),
@@ -267,7 +279,7 @@ impl Coordinator {
     fn ended(&mut self, partition: &PartitionRef, complete: bool) {
         if let Some(owned) = self.owned.remove(partition) {
             self.bytes = self.bytes.saturating_sub(owned.bytes);
-            self.meter.assigned(self.owned.len());
+            self.metrics.partitions.lost(&self.group, partition);
         }
         if !complete {
             self.given_up.push(partition.to_string());

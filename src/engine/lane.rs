@@ -12,7 +12,7 @@ use crate::event::{Digest, Outcome, Position};
 use crate::ledger::{Chain, StartItem};
 use crate::pipeline::{self, Again, Gates, Parts, Pending, protocol, settle};
 use crate::source::{Assignment, RawBatch, Survey};
-use crate::telemetry::{Alert, alert};
+use crate::telemetry::{Alert, At};
 
 use super::worker::FromWorker;
 
@@ -59,7 +59,7 @@ struct Holding<'a>(&'a Lane);
 
 impl Drop for Holding<'_> {
     fn drop(&mut self) {
-        self.0.parts.meter.abandon(self.0.held.take());
+        self.0.parts.tally.abandon(self.0.held.take());
     }
 }
 
@@ -87,7 +87,7 @@ impl Lane {
         }
         self.processed.set(at);
         self.held.set(self.held.get().saturating_sub(settled));
-        self.parts.meter.settle(&done.tally);
+        self.parts.tally.settle(&done.tally);
     }
 }
 
@@ -99,32 +99,26 @@ pub(super) async fn open(parts: Parts, assignment: &Assignment, surveys: &[Surve
         Some(end) => (end.position, end.digest),
         None => (first_end(&parts, &chain, assignment, surveys).await?, Digest::of(b"")),
     };
-    if ledger_end > assignment.log_end
-        || assignment.checkpoint.is_some_and(|checkpoint| checkpoint > assignment.log_end)
-    {
-        let partition = &assignment.partition;
-        let detail = format!(
-            "{partition}: ledger ends at {ledger_end}, the log already at {}: not read. The topic was made anew or its log \
-             was truncated; give the pipeline's source another topic epoch",
-            assignment.log_end
+    let alerts = parts.metrics.alerts.clone();
+    let at = At::partition(&assignment.partition);
+    let log_end = assignment.log_end;
+    if ledger_end > log_end || assignment.checkpoint.is_some_and(|checkpoint| checkpoint > log_end) {
+        let message = format_args!(
+            "not read: the ledger ends at {ledger_end}, the log already at {log_end}. The topic was made anew or its log was \
+             truncated; give the pipeline's source another topic epoch"
         );
-        alert(Alert::LogBehindLedger, &detail);
+        alerts.raise(Alert::LogBehindLedger, &at, message);
         return None;
     }
     let start = protocol::lane_start(assignment.checkpoint, ledger_end, assignment.log_start);
     if start.reset_ignored {
-        let detail = format!(
-            "{}: checkpoint {:?} lies above the ledger's end {ledger_end} and is not followed",
-            assignment.partition, assignment.checkpoint
-        );
-        alert(Alert::IgnoredReset, &detail);
+        let checkpoint = assignment.checkpoint.unwrap_or(Position::Begin);
+        let message = format_args!("checkpoint {checkpoint} lies above the ledger's end {ledger_end} and is not followed");
+        alerts.raise(Alert::IgnoredReset, &at, message);
     }
     let mut pending = Pending::new(ledger_end);
     if let Some((from, to)) = start.lost {
-        alert(
-            Alert::RetentionGap,
-            &format!("{}: positions ({from}, {to}] were lost to retention", assignment.partition),
-        );
+        alerts.raise(Alert::RetentionGap, &at, format_args!("positions ({from}, {to}] were lost to retention"));
         pending.push(to, Outcome::Lost);
     }
     let lane = Lane {
@@ -157,8 +151,7 @@ async fn ask<'a, V>(
     call: impl Fn() -> futures::future::BoxFuture<'a, Result<V, crate::store::Retry>>,
 ) -> Option<V> {
     let answers = settle(
-        &parts.partition,
-        &parts.patience,
+        parts,
         &[()],
         |_| {
             let answer = call();
@@ -216,7 +209,7 @@ pub(super) async fn run(
             batch = batches.recv(), if open => match batch {
                 Some(batch) => {
                     let messages = batch.messages.len() as u64;
-                    lane.parts.meter.consumed(messages);
+                    lane.parts.tally.consumed(messages);
                     lane.held.set(lane.held.get() + messages);
                     queued.push_back(batch);
                 }

@@ -34,6 +34,14 @@ impl Position {
         }
     }
 
+    /// The offset, except before the beginning.
+    pub fn offset(self) -> Option<u64> {
+        match self {
+            Self::Begin => None,
+            Self::Offset(offset) => Some(offset),
+        }
+    }
+
     /// How many positions lie in `(self, to]`; zero where `to` is not above.
     pub fn distance_to(self, to: Self) -> u64 {
         to.next_offset().saturating_sub(self.next_offset())

@@ -9,19 +9,19 @@ use std::collections::HashMap;
 use crate::event::{Origin, Reason, Record, Refusal, StateWrite};
 use crate::source::RawBatch;
 use crate::store::{Changed, Inserted};
-use crate::telemetry::{Alert, alert};
+use crate::telemetry::{Alert, At, BatchTally};
 use crate::topic::{Message, Published, Topic};
 
 use super::fold::fold;
 use super::item::{Fate, Item};
-use super::judge::{again, insert};
+use super::judge::{again, count_unchanged, insert};
 use super::letter;
 use super::parts::Parts;
 use super::request::message as request_message;
 use super::settle::{Again, settle};
 
 /// Applies the effects of all live items and publishes the letters of all refused ones.
-pub(super) async fn apply(parts: &Parts, batch: &RawBatch, items: &mut [Item]) {
+pub(super) async fn apply(parts: &Parts, batch: &RawBatch, items: &mut [Item], tally: &mut BatchTally) {
     let refused: Vec<usize> = (0..items.len()).filter(|index| needs_letter(&items[*index])).collect();
     let view: &[Item] = items;
     let (records, states, requests, ()) = tokio::join!(
@@ -33,10 +33,21 @@ pub(super) async fn apply(parts: &Parts, batch: &RawBatch, items: &mut [Item]) {
     for (index, digests) in records.digests {
         items[index].digests.extend(digests);
     }
+    tally.stale += states.folded_away;
+    for (index, change) in &states.changes {
+        count_unchanged(parts, &items[*index], change, tally);
+    }
+    let refused_states = states.changes.into_iter().filter_map(|(index, change)| match change {
+        Changed::Rejected(detail) => Some((index, detail)),
+        Changed::Applied | Changed::Same | Changed::Stale | Changed::Tie | Changed::Retry(_) => None,
+    });
+    tally.requests += requests.acknowledged;
     let mut rejected: Vec<usize> = Vec::new();
-    for (index, detail) in records.rejected.into_iter().chain(states).chain(requests) {
+    for (index, detail) in records.rejected.into_iter().chain(refused_states).chain(requests.rejected) {
         let item = &mut items[index];
         if matches!(item.fate, Fate::Live { .. }) {
+            let message = format_args!("an effect is refused for good, its record stands: {detail}");
+            parts.metrics.alerts.raise(Alert::EffectRejected, &item.at(), message);
             item.fate = Fate::Refused(Refusal::new(Reason::Rejected, detail));
             rejected.push(index);
         }
@@ -104,8 +115,15 @@ async fn further_records(parts: &Parts, items: &[Item]) -> FurtherRecords {
     FurtherRecords { digests, rejected }
 }
 
-/// Folded state writes; returns what was refused for good, by item.
-async fn states(parts: &Parts, items: &[Item]) -> Vec<(usize, String)> {
+struct States {
+    /// Changes below a higher version of the same batch.
+    folded_away: u64,
+    /// By item: what the store, or folding, said.
+    changes: Vec<(usize, Changed)>,
+}
+
+/// Folded state writes.
+async fn states(parts: &Parts, items: &[Item]) -> States {
     let changes = items.iter().enumerate().flat_map(|(index, item)| {
         let states = match &item.fate {
             Fate::Live { mapped, written: false, .. } => mapped.states.as_slice(),
@@ -114,17 +132,13 @@ async fn states(parts: &Parts, items: &[Item]) -> Vec<(usize, String)> {
         states.iter().map(move |write| (index, write))
     });
     let folded = fold(changes);
-    parts.meter.states_folded(folded.stale, folded.ties.len());
-    for index in &folded.ties {
-        alert(Alert::Tie, &format!("{}: its version stands with other content", items[*index].origin_text));
-    }
+    let mut changes: Vec<(usize, Changed)> = folded.ties.iter().map(|index| (*index, Changed::Tie)).collect();
     let writes: Vec<&StateWrite> = folded.writes.iter().map(|folded| folded.write).collect();
     if writes.is_empty() {
-        return Vec::new();
+        return States { folded_away: folded.stale, changes };
     }
     let verdicts = settle(
-        &parts.partition,
-        &parts.patience,
+        parts,
         &writes,
         |open| async move { parts.store.change(&open).await },
         |verdict| match verdict {
@@ -133,22 +147,18 @@ async fn states(parts: &Parts, items: &[Item]) -> Vec<(usize, String)> {
         },
     )
     .await;
-    let mut rejected = Vec::new();
-    for (folded, verdict) in folded.writes.iter().zip(verdicts) {
-        if verdict == Changed::Tie {
-            let origin = &items[folded.event].origin_text;
-            alert(Alert::Tie, &format!("{origin}: its version stands with other content"));
-        }
-        parts.meter.state_unchanged(&verdict);
-        if let Changed::Rejected(detail) = verdict {
-            rejected.push((folded.event, detail));
-        }
-    }
-    rejected
+    changes.extend(folded.writes.iter().map(|folded| folded.event).zip(verdicts));
+    States { folded_away: folded.stale, changes }
 }
 
-/// Publishes creation requests; returns what was refused for good, by item.
-async fn requests(parts: &Parts, items: &[Item]) -> Vec<(usize, String)> {
+struct Requests {
+    acknowledged: u64,
+    /// By item: why the topic refused it for good.
+    rejected: Vec<(usize, String)>,
+}
+
+/// Publishes creation requests.
+async fn requests(parts: &Parts, items: &[Item]) -> Requests {
     let mut owners = Vec::new();
     let mut messages = Vec::new();
     for (index, item) in items.iter().enumerate() {
@@ -159,15 +169,15 @@ async fn requests(parts: &Parts, items: &[Item]) -> Vec<(usize, String)> {
         }
     }
     let verdicts = publish(parts, parts.requests.as_ref(), &messages).await;
-    let mut rejected = Vec::new();
+    let mut requests = Requests { acknowledged: 0, rejected: Vec::new() };
     for (index, verdict) in owners.into_iter().zip(verdicts) {
         match verdict {
-            Published::Durable => parts.meter.request_published(),
-            Published::Rejected(detail) => rejected.push((index, detail)),
+            Published::Durable => requests.acknowledged += 1,
+            Published::Rejected(detail) => requests.rejected.push((index, detail)),
             Published::Retry(_) => {}
         }
     }
-    rejected
+    requests
 }
 
 /// Publishes the letters of these items. A letter is never given up: one that the topic refuses for good is asked again,
@@ -186,15 +196,15 @@ async fn letters(parts: &Parts, batch: &RawBatch, items: &[Item], indices: &[usi
     }
     let references: Vec<&Message> = messages.iter().collect();
     settle(
-        &parts.partition,
-        &parts.patience,
+        parts,
         &references,
         |open| async move { parts.letters.publish(&open).await },
         |verdict| match verdict {
             Published::Durable => None,
             Published::Retry(detail) => Some(Again { after: None, detail: detail.clone() }),
             Published::Rejected(detail) => {
-                alert(Alert::DeadLetterTopic, &format!("the dead-letter topic refuses a letter: {detail}"));
+                let message = format_args!("the dead-letter topic refuses a letter, the partition waits: {detail}");
+                parts.metrics.alerts.raise(Alert::DeadLetterTopic, &At::partition(&parts.partition), message);
                 Some(Again { after: None, detail: detail.clone() })
             }
         },
@@ -208,8 +218,7 @@ async fn publish(parts: &Parts, topic: &dyn Topic, messages: &[Message]) -> Vec<
     }
     let references: Vec<&Message> = messages.iter().collect();
     settle(
-        &parts.partition,
-        &parts.patience,
+        parts,
         &references,
         |open| async move { topic.publish(&open).await },
         |verdict| match verdict {

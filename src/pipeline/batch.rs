@@ -4,17 +4,18 @@ use crate::event::{Digest, Origin, Outcome, Position, Reason, Refusal};
 use crate::guard::failpoint;
 use crate::ledger::{Chain, Entry};
 use crate::source::RawBatch;
+use crate::telemetry::{BatchTally, Stage};
 
 use super::apply::apply;
 use super::item::{Fate, Item};
 use super::judge::{judge, look_up, remember};
-use super::meter::{BatchTally, Stage};
 use super::parts::Parts;
 use super::protocol::{self, Repair};
 use super::request;
 use super::route::{Delivery, Mapped, Prepared};
 use super::settle::{Again, settle};
 use super::turn::Turn;
+use tokio::time::Instant;
 
 /// Where a batch's lane lets one batch at a time.
 #[derive(Debug, Default)]
@@ -45,32 +46,47 @@ pub async fn process(
     ticket: u64,
     ledger_end: Position,
 ) -> Done {
-    let timer = parts.meter.start();
+    let mut laps = Laps { parts, since: Instant::now() };
+    let mut tally = BatchTally::default();
     let mut items = prepare(parts, batch);
-    timer.lap(Stage::Prepare);
+    laps.lap(Stage::Prepare);
     failpoint::hit("prepared");
 
     keep_attested(parts, chain, ledger_end, &mut items).await;
     look_up(parts, &mut items).await;
-    timer.lap(Stage::LookUp);
+    laps.lap(Stage::LookUp);
     failpoint::hit("looked_up");
 
     gates.judge.wait(ticket).await;
-    judge(parts, &mut items).await;
+    judge(parts, &mut items, &mut tally).await;
     gates.judge.pass(ticket);
-    timer.lap(Stage::Judge);
+    laps.lap(Stage::Judge);
     failpoint::hit("judged");
 
     gates.apply.wait(ticket).await;
-    apply(parts, batch, &mut items).await;
-    timer.lap(Stage::Apply);
+    apply(parts, batch, &mut items, &mut tally).await;
+    laps.lap(Stage::Apply);
     failpoint::hit("applied");
 
     remember(parts, &items).await;
     gates.apply.pass(ticket);
-    timer.lap(Stage::Remember);
+    laps.lap(Stage::Remember);
     failpoint::hit("remembered");
-    finish(items)
+    finish(items, tally)
+}
+
+/// Times the stages of one batch.
+struct Laps<'a> {
+    parts: &'a Parts,
+    since: Instant,
+}
+
+impl Laps<'_> {
+    fn lap(&mut self, stage: Stage) {
+        let now = Instant::now();
+        self.parts.metrics.stages.observe(stage, now.duration_since(self.since));
+        self.since = now;
+    }
 }
 
 /// Decode, classify, validate, map; and the limits of tables and topics, so that all that can be known by now is decided.
@@ -175,9 +191,8 @@ async fn attested_entries(parts: &Parts, chain: &Chain, first: Position, last: P
     // Each page moves `after` up by at least one entry, and `last` bounds it.
     while after < last {
         let pages = settle(
-            &parts.partition,
-            &parts.patience,
-            &[after],
+        parts,
+        &[after],
             |_| async { vec![parts.ledger.entries(chain, after, PAGE).await] },
             |page| page.as_ref().err().map(|retry| Again { after: retry.after, detail: retry.detail.clone() }),
         )
@@ -190,9 +205,8 @@ async fn attested_entries(parts: &Parts, chain: &Chain, first: Position, last: P
     entries
 }
 
-fn finish(items: Vec<Item>) -> Done {
-    let mut done =
-        Done { outcomes: Vec::with_capacity(items.len()), digests: Vec::new(), tally: BatchTally::default() };
+fn finish(items: Vec<Item>, tally: BatchTally) -> Done {
+    let mut done = Done { outcomes: Vec::with_capacity(items.len()), digests: Vec::new(), tally };
     for item in items {
         let position = item.position();
         let outcome = item.attested.unwrap_or(match &item.fate {
@@ -204,7 +218,16 @@ fn finish(items: Vec<Item>) -> Done {
             Fate::Open(_) => unreachable!("{}: an event left its judge without a verdict", item.origin_text),
         });
         let repeated = item.attested.is_some() || matches!(item.fate, Fate::Live { repeated: true, .. });
-        done.tally.add(outcome, repeated);
+        match outcome {
+            Outcome::Recorded => {
+                done.tally.recorded += 1;
+                done.tally.repeated += u64::from(repeated);
+            }
+            Outcome::Duplicate => done.tally.duplicate += 1,
+            // A message where the ledger has a hole or a loss: counted with what is left out, as the ledger says.
+            Outcome::Skipped | Outcome::Hole | Outcome::Lost => done.tally.skipped += 1,
+            Outcome::DeadLettered(reason) => done.tally.dead_letter(reason),
+        }
         done.outcomes.push((position, outcome));
         done.digests.extend(item.digests.into_iter().map(|digest| (position, digest)));
     }

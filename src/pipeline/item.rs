@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::event::{Digest, Origin, Outcome, Position, Refusal, RouteNames};
 use crate::store::Standing;
+use crate::telemetry::At;
 
 use super::route::Mapped;
 
@@ -58,6 +59,11 @@ impl Item {
     /// The position.
     pub fn position(&self) -> Position {
         self.origin.position
+    }
+
+    /// Where it is, for alerts.
+    pub fn at(&self) -> At<'_> {
+        At { offset: self.position().offset(), ..At::partition(&self.origin.partition) }
     }
 
     /// The identity (`source|id`), while it is known.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::dedupe::{IdentityHash, Known};
 use crate::event::{Outcome, Reason, Record, Refusal, StateWrite};
 use crate::store::{Changed, Inserted, Retry, Standing, Transacted, Transaction};
-use crate::telemetry::{Alert, alert};
+use crate::telemetry::{Alert, BatchTally};
 
 use super::item::{Fate, Item};
 use super::parts::Parts;
@@ -29,11 +29,11 @@ pub(super) async fn look_up(parts: &Parts, items: &mut [Item]) {
             return;
         }
         Err(error) => {
-            parts.meter.dedupe_failed(&error);
+            // Counted by the cache itself. Everything counts as unknown: the judge decides.
+            tracing::debug!(%error, "events are judged without the dedupe cache");
             return;
         }
     };
-    parts.meter.dedupe_looked_up(&answers);
     for (index, known) in asked.into_iter().zip(answers) {
         let item = &mut items[index];
         let (Some(known), Fate::Open(mapped)) = (known, &item.fate) else { continue };
@@ -45,7 +45,7 @@ pub(super) async fn look_up(parts: &Parts, items: &mut [Item]) {
 
 /// Gives every open event its verdict. Of several events of one identity the first is inserted; the others are judged by the
 /// record that stands after it.
-pub(super) async fn judge(parts: &Parts, items: &mut [Item]) {
+pub(super) async fn judge(parts: &Parts, items: &mut [Item], tally: &mut BatchTally) {
     // A round settles at least the first event of each identity; a further round is needed only where that one was
     // refused by the store, so that nothing stands for the others to be judged by.
     loop {
@@ -67,13 +67,13 @@ pub(super) async fn judge(parts: &Parts, items: &mut [Item]) {
         if batched.is_empty() && transactions.is_empty() {
             return;
         }
-        insert_judges(parts, items, &batched).await;
+        insert_judges(parts, items, &batched, tally).await;
         for index in transactions {
-            transact(parts, &mut items[index]).await;
+            transact(parts, &mut items[index], tally).await;
         }
         for (index, leader) in followers {
             let Some(standing) = standing_after(&items[leader]) else { continue };
-            take_verdict(&mut items[index], standing, false);
+            take_verdict(parts, &mut items[index], standing, tally);
         }
     }
 }
@@ -87,7 +87,7 @@ fn standing_after(leader: &Item) -> Option<Standing> {
     }
 }
 
-async fn insert_judges(parts: &Parts, items: &mut [Item], indices: &[usize]) {
+async fn insert_judges(parts: &Parts, items: &mut [Item], indices: &[usize], tally: &mut BatchTally) {
     let judges: Vec<&Record> = indices
         .iter()
         .filter_map(|index| match &items[*index].fate {
@@ -100,7 +100,7 @@ async fn insert_judges(parts: &Parts, items: &mut [Item], indices: &[usize]) {
         let item = &mut items[*index];
         match verdict {
             Inserted::Stored { record_digest } => stored(item, record_digest, false),
-            Inserted::Present(standing) => take_verdict(item, standing, false),
+            Inserted::Present(standing) => take_verdict(parts, item, standing, tally),
             Inserted::Rejected(detail) => item.fate = Fate::Refused(Refusal::new(Reason::Rejected, detail)),
             Inserted::Retry(_) => {}
         }
@@ -110,8 +110,7 @@ async fn insert_judges(parts: &Parts, items: &mut [Item], indices: &[usize]) {
 /// Inserts until each record has a final verdict.
 pub(super) async fn insert(parts: &Parts, records: &[&Record]) -> Vec<Inserted> {
     settle(
-        &parts.partition,
-        &parts.patience,
+        parts,
         records,
         |open| async move { parts.store.insert(&open).await },
         |verdict| match verdict {
@@ -134,20 +133,19 @@ fn stored(item: &mut Item, record_digest: crate::event::Digest, written: bool) {
     item.fate = Fate::Live { mapped, standing, own: true, repeated: false, written };
 }
 
-fn take_verdict(item: &mut Item, standing: Standing, written: bool) {
+fn take_verdict(parts: &Parts, item: &mut Item, standing: Standing, tally: &mut BatchTally) {
     let Fate::Open(mapped) = std::mem::replace(&mut item.fate, Fate::Settled(Outcome::Duplicate)) else { return };
     let digest = mapped.content_digest;
     item.fate = match protocol::verdict(&digest, &item.origin_text, &standing) {
         Verdict::Recorded { repeated } => {
             item.digests.push(standing.record_digest);
-            Fate::Live { mapped, standing, own: true, repeated, written }
+            Fate::Live { mapped, standing, own: true, repeated, written: false }
         }
-        Verdict::Duplicate => Fate::Live { mapped, standing, own: false, repeated: false, written },
+        Verdict::Duplicate => Fate::Live { mapped, standing, own: false, repeated: false, written: false },
         Verdict::Conflict => {
-            alert(
-                Alert::Conflict,
-                &format!("{}: another event stands under its identity, from {}", item.origin_text, standing.origin),
-            );
+            tally.conflicts += 1;
+            let message = format_args!("another event stands under its identity, from {}", standing.origin);
+            parts.metrics.alerts.raise(Alert::Conflict, &item.at(), message);
             let detail = format!(
                 "an event of this source and id with content digest {} was recorded from {}",
                 standing.content_digest, standing.origin
@@ -160,15 +158,14 @@ fn take_verdict(item: &mut Item, standing: Standing, written: bool) {
 
 /// Judge, further records and states of one event in one transaction; states that are stale or tied are left out and
 /// counted. Where the judge stands already, the event goes on as a batched one would.
-async fn transact(parts: &Parts, item: &mut Item) {
+async fn transact(parts: &Parts, item: &mut Item, tally: &mut BatchTally) {
     let Fate::Open(mapped) = &item.fate else { return };
     let mut states: Vec<StateWrite> = mapped.states.clone();
     // Each round either ends or leaves out at least one state.
     loop {
         let verdicts = settle(
-            &parts.partition,
-            &parts.patience,
-            &[Transaction { records: &mapped.records, states: &states }],
+        parts,
+        &[Transaction { records: &mapped.records, states: &states }],
             |open| async move {
                 let mut verdicts = Vec::with_capacity(open.len());
                 for transaction in open {
@@ -194,7 +191,7 @@ async fn transact(parts: &Parts, item: &mut Item) {
                 }
                 return;
             }
-            Some(Transacted::Present(standing)) => return take_verdict(item, standing, false),
+            Some(Transacted::Present(standing)) => return take_verdict(parts, item, standing, tally),
             Some(Transacted::Rejected(detail)) => {
                 item.fate = Fate::Refused(Refusal::new(Reason::Rejected, detail));
                 return;
@@ -202,10 +199,7 @@ async fn transact(parts: &Parts, item: &mut Item) {
             Some(Transacted::Unchanged(left_out)) if !left_out.is_empty() => {
                 let mut gone: Vec<usize> = Vec::new();
                 for (state, change) in left_out {
-                    if change == Changed::Tie {
-                        alert(Alert::Tie, &format!("{}: its version stands with other content", item.origin_text));
-                    }
-                    parts.meter.state_unchanged(&change);
+                    count_unchanged(parts, item, &change, tally);
                     gone.push(state);
                 }
                 let mut index = 0;
@@ -240,6 +234,18 @@ pub(super) async fn remember(parts: &Parts, items: &[Item]) {
         return;
     }
     if let Err(error) = parts.dedupe.remember(&done).await {
-        parts.meter.dedupe_failed(&error);
+        tracing::debug!(%error, "the dedupe cache takes nothing");
+    }
+}
+
+/// Counts a state write that changed nothing, and alerts on a tie.
+pub(super) fn count_unchanged(parts: &Parts, item: &Item, change: &Changed, tally: &mut BatchTally) {
+    match change {
+        Changed::Stale => tally.stale += 1,
+        Changed::Tie => {
+            tally.ties += 1;
+            parts.metrics.alerts.raise(Alert::Tie, &item.at(), "a state of this version stands with other content; it stays");
+        }
+        Changed::Applied | Changed::Same | Changed::Retry(_) | Changed::Rejected(_) => {}
     }
 }

@@ -6,10 +6,10 @@ use crate::dedupe::DedupeStore;
 use crate::event::PartitionRef;
 use crate::ledger::Ledger;
 use crate::store::RecordStore;
+use crate::telemetry::{Metrics, Tally};
 use crate::topic::Topic;
 
 use super::compile::Pipeline;
-use super::meter::Meter;
 use super::settle::Patience;
 
 /// Everything that a lane calls. Cheap to clone; one a lane.
@@ -31,8 +31,10 @@ pub struct Parts {
     pub requests: Arc<dyn Topic>,
     /// Where dead letters go.
     pub letters: Arc<dyn Topic>,
-    /// Counters.
-    pub meter: Arc<Meter>,
+    /// The process's metrics and alerts.
+    pub metrics: Arc<Metrics>,
+    /// The pipeline's outcomes.
+    pub tally: Arc<Tally>,
     /// How patiently dependencies are asked again.
     pub patience: Patience,
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::event::Partition;
 use crate::guard::Backoff;
-use crate::telemetry::{Alert, alert};
+use crate::telemetry::{Alert, At};
+
+use super::parts::Parts;
 
 /// How patiently a lane asks its dependencies again.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +32,12 @@ pub struct Again {
 /// verdict for each item, in their order; the caller bounds it by dropping it (a lane that is given up does). What an
 /// item means must not depend on being asked once.
 pub async fn settle<T: Copy, V, F: Future<Output = Vec<V>>>(
-    partition: &Partition,
-    patience: &Patience,
+    parts: &Parts,
     items: &[T],
     mut ask: impl FnMut(Vec<T>) -> F,
     again: impl Fn(&V) -> Option<Again>,
 ) -> Vec<V> {
+    let (partition, patience) = (&*parts.partition, &parts.patience);
     let mut verdicts: Vec<Option<V>> = items.iter().map(|_| None).collect();
     let mut open: Vec<usize> = (0..items.len()).collect();
     let mut backoff = Backoff::new(patience.initial, patience.ceiling);
@@ -77,7 +78,8 @@ pub async fn settle<T: Copy, V, F: Future<Output = Vec<V>>>(
             unmoved += 1;
         }
         if unmoved == patience.stalled_after {
-            alert(Alert::StalledPartition, &format!("{partition}: {} items are not taken: {detail}", open.len()));
+            let message = format_args!("{} items are not taken: {detail}", open.len());
+            parts.metrics.alerts.raise(Alert::StalledPartition, &At::partition(partition), message);
         } else {
             tracing::debug!(%partition, left = open.len(), detail, "asking again");
         }
