@@ -2,13 +2,14 @@
 
 mod memory;
 mod redis;
+mod value;
 
 use futures::future::BoxFuture;
 
 use crate::event::Digest;
 
 pub use memory::MemoryDedupe;
-pub use redis::RedisDedupe;
+pub use redis::{RedisConfig, RedisConfigError, RedisDedupe, RedisMode};
 
 /// A hash of an event's identity (`source|id`): the first half of its SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,3 +1,237 @@
-//! To be written.
-/// Stub.
-pub struct RedisDedupe;
+//! The dedupe cache in Redis or Valkey: one node or a cluster, with TLS and ACL.
+//!
+//! A look-up is one MGET, a remembering one pipeline of SETs with a time to live (in cluster mode: the client splits the
+//! MGET over the nodes, and many single SETs are in flight). What can fail is the answer, never the batch: silence and
+//! errors are [`DedupeError::Away`], then, after some in a row, [`DedupeError::Open`] until a trial succeeds.
+
+mod config;
+mod pool;
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::TryStreamExt as _;
+use futures::future::{BoxFuture, FutureExt as _};
+use futures::stream;
+use redis::{Cmd, Pipeline, RedisResult, Value};
+use tracing::{info, warn};
+
+use crate::guard::{Breaker, BreakerSettings, Settled};
+use crate::telemetry::{Alert, Alerts, At, DedupeMetrics, Metrics};
+
+use super::{DedupeError, DedupeStore, IdentityHash, Known, value};
+use pool::{Connection, Lease, Pool};
+
+pub use config::{RedisConfig, RedisConfigError, RedisMode};
+
+/// Keys in one MGET or one pipeline; ElastiCache Serverless takes 3,999 arguments a request.
+const KEYS_PER_CALL: usize = 1000;
+
+/// Single SETs of one call in flight at once in cluster mode.
+const SETS_IN_FLIGHT: usize = 128;
+
+/// A second of quiet costs the judge a second of all look-ups; a longer one is for longer outages.
+const BREAKER: BreakerSettings =
+    BreakerSettings { failures: 5, open_min: Duration::from_millis(500), open_max: Duration::from_secs(10) };
+
+/// Remembers in Redis. Connections are opened when first needed; the start does not wait for them.
+pub struct RedisDedupe {
+    pool: Pool,
+    mode: RedisMode,
+    breaker: Breaker,
+    key_prefix: Vec<u8>,
+    ttl_ms: u64,
+    deadline: Duration,
+    metrics: DedupeMetrics,
+    alerts: Alerts,
+}
+
+impl RedisDedupe {
+    /// Checks the configuration and reads its CA file; connects to nothing yet.
+    pub fn new(config: &RedisConfig, metrics: &Metrics) -> Result<Self, RedisConfigError> {
+        let pool = Pool::new(config.target()?, config.connections.get(), config.connect_deadline());
+        metrics.dedupe.breaker_open(false);
+        Ok(Self {
+            pool,
+            mode: config.mode,
+            breaker: Breaker::new(BREAKER),
+            key_prefix: format!("{}:{}:{}:", config.prefix, config.table_id, value::FORMAT).into_bytes(),
+            ttl_ms: u64::try_from(config.ttl.as_millis()).unwrap_or(u64::MAX),
+            deadline: config.deadline,
+            metrics: metrics.dedupe.clone(),
+            alerts: metrics.alerts.clone(),
+        })
+    }
+
+    /// Runs one piece of work on a connection: behind the breaker, within the deadline.
+    async fn call<T, W>(&self, work: impl FnOnce(Connection) -> W) -> Result<T, DedupeError>
+    where
+        W: Future<Output = RedisResult<T>>,
+    {
+        let Some(permit) = self.breaker.permit() else { return Err(DedupeError::Open) };
+        let detail = match self.attempt(work).await {
+            Ok(answer) => {
+                if permit.success() == Settled::Closed {
+                    self.metrics.breaker_open(false);
+                    info!(dependency = "redis", "dedupe cache is back");
+                }
+                return Ok(answer);
+            }
+            Err(detail) => detail,
+        };
+        match permit.failure() {
+            Settled::Unchanged | Settled::Closed => {}
+            Settled::Reopened => self.pool.discard_all(),
+            Settled::Opened => {
+                self.pool.discard_all();
+                self.metrics.breaker_open(true);
+                self.alerts.raise(
+                    Alert::DependencyAway,
+                    &At::default(),
+                    format_args!("dedupe cache (redis) is away, the judge decides alone meanwhile: {detail}"),
+                );
+            }
+        }
+        Err(DedupeError::Away(detail))
+    }
+
+    async fn attempt<T, W>(&self, work: impl FnOnce(Connection) -> W) -> Result<T, String>
+    where
+        W: Future<Output = RedisResult<T>>,
+    {
+        let Lease { connection, slot, generation } = self.pool.lease().await?;
+        match tokio::time::timeout(self.deadline, work(connection)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                if error.is_unrecoverable_error() {
+                    self.pool.discard(slot, generation);
+                }
+                Err(shortened(&error))
+            }
+            Err(_) => Err(format!("no answer within {:?}", self.deadline)),
+        }
+    }
+
+    async fn get(&self, ids: &[IdentityHash], answers: &mut Answers) -> Result<(), DedupeError> {
+        let mut get = Cmd::with_capacity(1 + ids.len(), ids.len() * (self.key_prefix.len() + 16));
+        get.arg("MGET");
+        let mut key = self.key_prefix.clone();
+        for id in ids {
+            get.arg(self.key(&mut key, id));
+        }
+        let answer = self.call(|mut connection| async move { get.query_async::<Value>(&mut connection).await }).await?;
+        let Value::Array(values) = answer else {
+            return Err(DedupeError::Garbled("MGET was not answered by an array".to_owned()));
+        };
+        if values.len() != ids.len() {
+            let detail = format!("{} keys were asked for, {} answers came", ids.len(), values.len());
+            return Err(DedupeError::Garbled(detail));
+        }
+        for value in values {
+            answers.add(value);
+        }
+        Ok(())
+    }
+
+    async fn set(&self, done: &[(IdentityHash, Known)]) -> Result<(), DedupeError> {
+        let (mut key, mut stored) = (self.key_prefix.clone(), Vec::with_capacity(128));
+        let sets = done.iter().map(|(id, known)| {
+            value::encode(known, &mut stored);
+            let mut set = Cmd::with_capacity(5, key.len() + stored.len() + 32);
+            set.arg("SET").arg(self.key(&mut key, id)).arg(&stored[..]).arg("PX").arg(self.ttl_ms);
+            set
+        });
+        match self.mode {
+            RedisMode::Single => {
+                let mut pipeline = Pipeline::with_capacity(done.len());
+                sets.for_each(|set| drop(pipeline.add_command(set).ignore()));
+                self.call(|mut connection| async move { pipeline.query_async::<()>(&mut connection).await }).await
+            }
+            // A pipeline over several slots is refused by the client.
+            RedisMode::Cluster => {
+                let sets: Vec<Cmd> = sets.collect();
+                self.call(|connection| async move {
+                    stream::iter(sets)
+                        .map(|set| {
+                            let mut connection = connection.clone();
+                            async move { set.query_async::<()>(&mut connection).await }
+                        })
+                        .buffer_unordered(SETS_IN_FLIGHT)
+                        .try_collect()
+                        .await
+                })
+                .await
+            }
+        }
+    }
+
+    /// The id's key, written over the end of `key`, which begins with the prefix.
+    fn key<'k>(&self, key: &'k mut Vec<u8>, id: &IdentityHash) -> &'k [u8] {
+        key.truncate(self.key_prefix.len());
+        key.extend_from_slice(&id.0);
+        key
+    }
+}
+
+impl DedupeStore for RedisDedupe {
+    fn look_up<'a>(&'a self, ids: &'a [IdentityHash]) -> BoxFuture<'a, Result<Vec<Option<Known>>, DedupeError>> {
+        async move {
+            let mut answers = Answers { known: Vec::with_capacity(ids.len()), garbled: 0 };
+            for ids_of_call in ids.chunks(KEYS_PER_CALL) {
+                self.get(ids_of_call, &mut answers).await.inspect_err(|error| self.metrics.unanswered(error, ids.len()))?;
+            }
+            if answers.garbled > 0 {
+                warn!(
+                    dependency = "redis",
+                    "dedupe cache holds {} of {} values that do not read back; they count as unknown: does something else \
+                     write under the same prefix?",
+                    answers.garbled,
+                    ids.len(),
+                );
+            }
+            self.metrics.answered(&answers.known, answers.garbled);
+            Ok(answers.known)
+        }
+        .boxed()
+    }
+
+    fn remember<'a>(&'a self, done: &'a [(IdentityHash, Known)]) -> BoxFuture<'a, Result<(), DedupeError>> {
+        async move {
+            for done_of_call in done.chunks(KEYS_PER_CALL) {
+                self.set(done_of_call).await.inspect_err(|error| self.metrics.not_remembered(error, done.len()))?;
+            }
+            self.metrics.remembered(done.len());
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+struct Answers {
+    known: Vec<Option<Known>>,
+    garbled: usize,
+}
+
+impl Answers {
+    fn add(&mut self, value: Value) {
+        let known = match value {
+            Value::Nil => None,
+            Value::BulkString(bytes) => {
+                let known = value::decode(&bytes);
+                self.garbled += usize::from(known.is_none());
+                known
+            }
+            _ => {
+                self.garbled += 1;
+                None
+            }
+        };
+        self.known.push(known);
+    }
+}
+
+/// What the client says, bounded: a server that is none may send anything.
+fn shortened(error: &redis::RedisError) -> String {
+    error.to_string().chars().take(200).collect()
+}

@@ -10,7 +10,8 @@ use tokio::sync::{Notify, mpsc};
 use crate::event::{Digest, PartitionRef};
 use crate::guard::{Backoff, failpoint};
 use crate::ledger::{Appended, Chain, Entry, Ledger};
-use crate::telemetry::{Alert, Append, At};
+use crate::telemetry::metrics::Append;
+use crate::telemetry::{Alert, At};
 
 use super::lane::Lane;
 use super::worker::FromWorker;

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::event::PartitionRef;
 use crate::guard::failpoint;
 use crate::source::{Assignment, RawBatch, Source, SourceError, SourceEvent, Survey};
-use crate::telemetry::{Dependency, Heartbeat, Metrics, PartitionReading, Readiness, Rebalance, Tally};
+use crate::telemetry::metrics::{PartitionReading, Rebalance};
+use crate::telemetry::{Condition, Dependency, Heartbeat, Metrics, Readiness, Tally};
 
 use super::lane::{Mode, held_bytes};
 use super::worker::{FromWorker, ToWorker, Worker, WorkerParts};
@@ -55,11 +56,10 @@ struct Owned {
 /// See the module.
 pub struct Coordinator {
     source: Box<dyn Source>,
-    source_name: &'static str,
     workers: Vec<Worker>,
     from_workers: mpsc::Receiver<FromWorker>,
     limits: Limits,
-    readiness: Readiness,
+    readiness: Arc<Readiness>,
     heartbeat: Heartbeat,
     group: Arc<str>,
     metrics: Arc<Metrics>,
@@ -76,17 +76,16 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Starts one worker thread for each element of `parts`; `source_name` names the source in readiness.
+    /// Starts one worker thread for each element of `parts`.
     ///
     /// # Errors
     ///
     /// Where the system has no threads left.
     pub fn start(
         source: Box<dyn Source>,
-        source_name: &'static str,
         parts: Vec<WorkerParts>,
         limits: Limits,
-        readiness: Readiness,
+        readiness: Arc<Readiness>,
         heartbeat: Heartbeat,
     ) -> std::io::Result<Self> {
         let (outbox, from_workers) = mpsc::channel(256);
@@ -98,7 +97,6 @@ impl Coordinator {
             .collect::<std::io::Result<_>>()?;
         Ok(Self {
             source,
-            source_name,
             workers,
             from_workers,
             limits,
@@ -140,7 +138,7 @@ impl Coordinator {
                 event = self.source.next(), if failure.is_none() => match event {
                     Ok(event) => self.take(event).await,
                     Err(error) => {
-                        self.readiness.set(self.source_name, Err(error.to_string()));
+                        self.not_ready(error.to_string());
                         failure = Some(error);
                         self.end(Mode::Drain);
                     }
@@ -162,6 +160,10 @@ impl Coordinator {
             None if self.given_up.is_empty() => Ok(Ending::Drained),
             None => Ok(Ending::Left(self.given_up)),
         }
+    }
+
+    fn not_ready(&self, reason: String) {
+        self.readiness.set(Dependency::Kafka, Condition::NotReady(reason));
     }
 
     fn read_gauges(&self) {
@@ -188,7 +190,8 @@ impl Coordinator {
             SourceEvent::EndOfInput if self.ending.is_none() => self.end(Mode::Finish),
             SourceEvent::EndOfInput => {}
             SourceEvent::Health { ready, detail } => {
-                self.readiness.set(self.source_name, if ready { Ok(()) } else { Err(detail) });
+                let condition = if ready { Condition::Ready } else { Condition::NotReady(detail) };
+                self.readiness.set(Dependency::Kafka, condition);
             }
         }
     }
@@ -213,7 +216,7 @@ impl Coordinator {
                 }
                 Err(error) => {
                     // The partition is ours and waits; the source tells of it again when it is back.
-                    self.readiness.set(self.source_name, Err(error.to_string()));
+                    self.not_ready(error.to_string());
                     return;
                 }
             },

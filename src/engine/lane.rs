@@ -113,7 +113,8 @@ pub(super) async fn open(parts: Parts, assignment: &Assignment, surveys: &[Surve
     let start = protocol::lane_start(assignment.checkpoint, ledger_end, assignment.log_start);
     if start.reset_ignored {
         let checkpoint = assignment.checkpoint.unwrap_or(Position::Begin);
-        let message = format_args!("checkpoint {checkpoint} lies above the ledger's end {ledger_end} and is not followed");
+        let message =
+            format_args!("checkpoint {checkpoint} lies above the ledger's end {ledger_end} and is not followed");
         alerts.raise(Alert::IgnoredReset, &at, message);
     }
     let mut pending = Pending::new(ledger_end);

@@ -4,7 +4,8 @@ use crate::event::{Digest, Origin, Outcome, Position, Reason, Refusal};
 use crate::guard::failpoint;
 use crate::ledger::{Chain, Entry};
 use crate::source::RawBatch;
-use crate::telemetry::{BatchTally, Stage};
+use crate::telemetry::BatchTally;
+use crate::telemetry::metrics::Stage;
 
 use super::apply::apply;
 use super::item::{Fate, Item};
@@ -191,8 +192,8 @@ async fn attested_entries(parts: &Parts, chain: &Chain, first: Position, last: P
     // Each page moves `after` up by at least one entry, and `last` bounds it.
     while after < last {
         let pages = settle(
-        parts,
-        &[after],
+            parts,
+            &[after],
             |_| async { vec![parts.ledger.entries(chain, after, PAGE).await] },
             |page| page.as_ref().err().map(|retry| Again { after: retry.after, detail: retry.detail.clone() }),
         )

@@ -164,8 +164,8 @@ async fn transact(parts: &Parts, item: &mut Item, tally: &mut BatchTally) {
     // Each round either ends or leaves out at least one state.
     loop {
         let verdicts = settle(
-        parts,
-        &[Transaction { records: &mapped.records, states: &states }],
+            parts,
+            &[Transaction { records: &mapped.records, states: &states }],
             |open| async move {
                 let mut verdicts = Vec::with_capacity(open.len());
                 for transaction in open {
@@ -244,7 +244,11 @@ pub(super) fn count_unchanged(parts: &Parts, item: &Item, change: &Changed, tall
         Changed::Stale => tally.stale += 1,
         Changed::Tie => {
             tally.ties += 1;
-            parts.metrics.alerts.raise(Alert::Tie, &item.at(), "a state of this version stands with other content; it stays");
+            parts.metrics.alerts.raise(
+                Alert::Tie,
+                &item.at(),
+                "a state of this version stands with other content; it stays",
+            );
         }
         Changed::Applied | Changed::Same | Changed::Retry(_) | Changed::Rejected(_) => {}
     }

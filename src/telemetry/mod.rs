@@ -1,41 +1,17 @@
-//! Stub.
-/// a
-#[derive(Clone, Copy, Debug)]
-pub enum Alert {
-    /// a
-    StalledPartition,
-    /// a
-    Conflict,
-    /// a
-    Tie,
-    /// a
-    DeadLetterTopic,
-    /// a
-    LogBehindLedger,
-    /// a
-    IgnoredReset,
-    /// a
-    RetentionGap,
-    /// a
-    LedgerRefused,
-}
-/// a
-pub fn alert(_: Alert, _: &str) {}
-/// now
-pub fn now() -> String {
-    String::new()
-}
-/// a
-#[derive(Clone)]
-pub struct Heartbeat;
-impl Heartbeat {
-    /// a
-    pub fn touch(&self) {}
-}
-/// a
-#[derive(Clone)]
-pub struct Readiness;
-impl Readiness {
-    /// a
-    pub fn set(&self, _: &str, _: Result<(), String>) {}
-}
+//! What the process tells about itself: metrics, alerts, logs, and the admin port that shows them.
+//!
+//! [`Metrics`] is made once and its handles are given to the parts; [`logs::init`] comes first of all. What can fail is
+//! starting: a filter that does not read, a port that is taken.
+
+mod admin;
+mod alert;
+mod health;
+pub mod logs;
+pub mod metrics;
+mod tally;
+
+pub use admin::{AdminError, AdminServer, AdminState};
+pub use alert::{Alert, Alerts, At};
+pub use health::{Condition, Dependency, Heartbeat, Heartbeats, Readiness};
+pub use metrics::{DedupeMetrics, Metrics};
+pub use tally::{BatchTally, Summary, Tally};

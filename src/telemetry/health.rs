@@ -1,0 +1,241 @@
+//! Whether the process lives (its own loops move) and whether it is ready (what it depends on can be worked with).
+//!
+//! An outage of others never makes it dead: a restart would mend nothing.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::Metrics;
+use super::metrics::{ClosedLabel as _, closed_label};
+
+closed_label! {
+    /// What the process depends on.
+    Dependency {
+        /// The brokers.
+        Kafka = "kafka",
+        /// The topics that are read.
+        SourceTopics = "source_topics",
+        /// Where creation requests go.
+        RequestTopic = "request_topic",
+        /// Where dead letters go.
+        DeadLetterTopic = "dead_letter_topic",
+        /// The store.
+        Dynamodb = "dynamodb",
+        /// Its tables and indexes, and the right to use them.
+        Tables = "tables",
+        /// The dedupe cache.
+        Redis = "redis",
+    }
+}
+
+/// How a dependency is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It can be worked with.
+    Ready,
+    /// It cannot, but work goes on without it. Says what is wrong and what to do.
+    Degraded(String),
+    /// It cannot, and work waits for it. Says what is wrong and what to do.
+    NotReady(String),
+}
+
+/// The condition of every dependency that is used.
+pub struct Readiness {
+    metrics: Arc<Metrics>,
+    inner: Mutex<Conditions>,
+}
+
+#[derive(Default)]
+struct Conditions {
+    draining: bool,
+    of: BTreeMap<Dependency, Condition>,
+}
+
+/// What /readyz answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether work can be done.
+    pub ready: bool,
+    /// Whether the process is on its way out.
+    pub draining: bool,
+    /// Every dependency.
+    pub dependencies: Vec<DependencyReport>,
+}
+
+/// One dependency in a [`Report`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DependencyReport {
+    /// Its name.
+    pub name: &'static str,
+    /// `ready`, `degraded` or `not_ready`.
+    pub state: &'static str,
+    /// What is wrong and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Readiness {
+    /// Not ready until every expected dependency is; without any, never.
+    pub fn new(metrics: Arc<Metrics>, expected: &[Dependency]) -> Self {
+        let readiness = Self { metrics, inner: Mutex::default() };
+        for dependency in expected {
+            readiness.set(*dependency, Condition::NotReady("not looked at yet; wait a moment".to_owned()));
+        }
+        readiness
+    }
+
+    /// The latest word on a dependency.
+    pub fn set(&self, dependency: Dependency, condition: Condition) {
+        let mut inner = self.inner();
+        self.metrics.ready(dependency, condition == Condition::Ready);
+        inner.of.insert(dependency, condition);
+    }
+
+    /// From now on not ready: no new work is wanted.
+    pub fn drain(&self) {
+        self.inner().draining = true;
+    }
+
+    /// All of it, at this moment.
+    pub fn report(&self) -> Report {
+        let inner = self.inner();
+        let dependencies: Vec<_> = inner
+            .of
+            .iter()
+            .map(|(dependency, condition)| {
+                let (state, reason) = match condition {
+                    Condition::Ready => ("ready", None),
+                    Condition::Degraded(reason) => ("degraded", Some(reason.clone())),
+                    Condition::NotReady(reason) => ("not_ready", Some(reason.clone())),
+                };
+                DependencyReport { name: dependency.name(), state, reason }
+            })
+            .collect();
+        let waits = inner.of.values().any(|condition| matches!(condition, Condition::NotReady(_)));
+        Report { ready: !waits && !inner.draining && !inner.of.is_empty(), draining: inner.draining, dependencies }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Conditions> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The loops of the process that have to keep moving.
+#[derive(Debug)]
+pub struct Heartbeats {
+    began: Instant,
+    loops: Mutex<Vec<(&'static str, Duration, Weak<AtomicU64>)>>,
+}
+
+impl Heartbeats {
+    /// None yet.
+    pub fn new() -> Self {
+        Self { began: Instant::now(), loops: Mutex::default() }
+    }
+
+    /// A loop that touches its heartbeat at least every `bound` while it is well, whatever its dependencies do. It ends
+    /// with its handle.
+    pub fn register(&self, name: &'static str, bound: Duration) -> Heartbeat {
+        let touched = Arc::new(AtomicU64::new(millis_since(self.began, Instant::now())));
+        self.loops().push((name, bound, Arc::downgrade(&touched)));
+        Heartbeat { began: self.began, touched }
+    }
+
+    /// The loops that hang, and for how long.
+    pub fn hung(&self) -> Vec<(&'static str, Duration)> {
+        self.hung_at(Instant::now())
+    }
+
+    fn hung_at(&self, now: Instant) -> Vec<(&'static str, Duration)> {
+        let now = millis_since(self.began, now);
+        let mut hung = Vec::new();
+        self.loops().retain(|(name, bound, touched)| {
+            let Some(touched) = touched.upgrade() else { return false };
+            let silent = Duration::from_millis(now.saturating_sub(touched.load(Ordering::Relaxed)));
+            if silent > *bound {
+                hung.push((*name, silent));
+            }
+            true
+        });
+        hung
+    }
+
+    fn loops(&self) -> MutexGuard<'_, Vec<(&'static str, Duration, Weak<AtomicU64>)>> {
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Heartbeats {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One loop's sign of life.
+#[derive(Debug)]
+pub struct Heartbeat {
+    began: Instant,
+    touched: Arc<AtomicU64>,
+}
+
+impl Heartbeat {
+    /// The loop is alive. Cheap: one store.
+    pub fn touch(&self) {
+        self.touched.store(millis_since(self.began, Instant::now()), Ordering::Relaxed);
+    }
+}
+
+fn millis_since(began: Instant, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(began).as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn readiness(expected: &[Dependency]) -> Readiness {
+        Readiness::new(Arc::new(Metrics::new().unwrap()), expected)
+    }
+
+    #[test]
+    fn ready_only_when_all_that_is_expected_is() {
+        let readiness = readiness(&[Dependency::Kafka, Dependency::Redis]);
+        assert!(!readiness.report().ready);
+        readiness.set(Dependency::Kafka, Condition::Ready);
+        assert!(!readiness.report().ready);
+        readiness.set(Dependency::Redis, Condition::Degraded("away; see the network".to_owned()));
+        let report = readiness.report();
+        assert!(report.ready, "work goes on without the cache");
+        assert_eq!(report.dependencies[1].reason.as_deref(), Some("away; see the network"));
+        let text = readiness.metrics.render();
+        assert!(text.contains("recordkeeper_ready{dependency=\"kafka\"} 1\n"));
+        assert!(text.contains("recordkeeper_ready{dependency=\"redis\"} 0\n"));
+        readiness.drain();
+        assert!(!readiness.report().ready);
+    }
+
+    #[test]
+    fn nothing_expected_is_not_ready() {
+        assert!(!readiness(&[]).report().ready);
+    }
+
+    #[test]
+    fn a_silent_loop_hangs_and_a_finished_one_does_not() {
+        let heartbeats = Heartbeats::new();
+        let bound = Duration::from_secs(30);
+        let poll = heartbeats.register("poll", bound);
+        let done = heartbeats.register("done", bound);
+        drop(done);
+        let now = Instant::now();
+        assert_eq!(heartbeats.hung_at(now + bound), []);
+        let hung = heartbeats.hung_at(now + bound * 2);
+        assert_eq!(hung.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["poll"]);
+        poll.touch();
+        assert_eq!(heartbeats.hung(), []);
+    }
+}
