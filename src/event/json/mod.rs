@@ -87,3 +87,6 @@ impl<'a> Document<'a> {
         self.root().at(pointer)
     }
 }
+
+#[cfg(test)]
+pub(in crate::event) mod tests;
