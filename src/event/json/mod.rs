@@ -9,6 +9,7 @@ mod canonical;
 mod node;
 mod number;
 mod parse;
+mod plain;
 mod pointer;
 mod schema;
 
