@@ -1,0 +1,2 @@
+//! Pipeline files.
+mod tree;
