@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::json::Node;
+use super::outcome::Refusal;
+
 /// A version; missing parts are zero, so `3`, `[3]` and `[3,0]` are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version([u64; 4]);
@@ -49,6 +52,11 @@ impl fmt::Display for Version {
         }
         Ok(())
     }
+}
+
+/// A version as events carry it: an integer, or an array of one to four.
+pub fn parse_version(_node: Node<'_, '_>) -> Result<Version, Refusal> {
+    todo!()
 }
 
 #[cfg(test)]
