@@ -188,11 +188,8 @@ fn compile_route(pipeline: &str, spec: &RouteSpec) -> Result<Route, Diagnostic> 
             Does::Keep(Box::new(Keeping { validator: keep.schema.validator()?, keep: (**keep).clone() }))
         }
     };
-    let names = RouteNames {
-        pipeline: pipeline.to_owned(),
-        route: spec.name.clone(),
-        mapping_revision: short(revision),
-    };
+    let names =
+        RouteNames { pipeline: pipeline.to_owned(), route: spec.name.clone(), mapping_revision: short(revision) };
     Ok(Route {
         names: Arc::new(names),
         matches: spec.matches.clone(),

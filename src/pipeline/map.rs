@@ -52,8 +52,7 @@ pub(super) fn map(valid: &Valid<'_, '_>, identified: Identified) -> Result<Mappe
         .and_then(|envelope| envelope.correlation_id)
         .or_else(|| header(delivery, "correlationid"))
         .unwrap_or(&judge_id);
-    let traceparent =
-        envelope.and_then(|envelope| envelope.traceparent).or_else(|| header(delivery, "traceparent"));
+    let traceparent = envelope.and_then(|envelope| envelope.traceparent).or_else(|| header(delivery, "traceparent"));
     let mut records = Vec::with_capacity(keep.records.len());
     for (at, spec) in keep.records.iter().enumerate() {
         if at > 0 && !values.holds(spec.when.as_ref()) {

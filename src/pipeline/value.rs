@@ -3,9 +3,7 @@
 use super::decode::{Event, Found};
 use super::template::{Part, Template};
 use crate::config::pipelines::ValueSpec;
-use crate::event::{
-    Kind, Node, Pointer, Reason, Refusal, StateValue, WalletId, canonical_address, canonical_amount,
-};
+use crate::event::{Kind, Node, Pointer, Reason, Refusal, StateValue, WalletId, canonical_address, canonical_amount};
 
 /// An event with what its values may refer to.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +47,9 @@ impl<'d> Values<'d, '_> {
     pub(super) fn scalar(&self, pointer: &Pointer) -> Result<Option<&'d str>, Refusal> {
         match self.present(pointer) {
             None => Ok(None),
-            Some(found) => found.scalar().map(Some).ok_or_else(|| refuse(pointer, "an array or object cannot stand here")),
+            Some(found) => {
+                found.scalar().map(Some).ok_or_else(|| refuse(pointer, "an array or object cannot stand here"))
+            }
         }
     }
 
@@ -109,7 +109,10 @@ impl<'d> Values<'d, '_> {
             match node.kind() {
                 Kind::Array => {
                     let texts = node.elements().map(|item| item.as_str().map(str::to_owned));
-                    return texts.collect::<Option<_>>().map(|list| Some(StateValue::List(list))).ok_or_else(only_texts);
+                    return texts
+                        .collect::<Option<_>>()
+                        .map(|list| Some(StateValue::List(list)))
+                        .ok_or_else(only_texts);
                 }
                 Kind::Object => {
                     let texts = node.members().map(|(name, item)| Some((name.to_owned(), item.as_str()?.to_owned())));
@@ -131,7 +134,8 @@ pub(super) fn fill(event: &Event<'_>, template: &Template) -> Result<String, Ref
         match part {
             Part::Text(text) => out.push_str(text),
             Part::At(pointer) => {
-                let found = event.at(pointer).and_then(Found::not_null).ok_or_else(|| refuse(pointer, "nothing there"))?;
+                let found =
+                    event.at(pointer).and_then(Found::not_null).ok_or_else(|| refuse(pointer, "nothing there"))?;
                 let text = found.scalar().ok_or_else(|| refuse(pointer, "an array or object cannot stand here"))?;
                 out.push_str(text);
             }

@@ -81,7 +81,11 @@ impl<'p> EffectReader<'p> {
                     "address" if wallet => self.pointer(inner, what).map(ValueSpec::Address),
                     "address" => {
                         let message = format!("`{what}` is an address, but there is no `wallet` to tell its chain");
-                        self.problems.error(key.place, message, "give the effect a `wallet`, or take the plain pointer");
+                        self.problems.error(
+                            key.place,
+                            message,
+                            "give the effect a `wallet`, or take the plain pointer",
+                        );
                         None
                     }
                     "event" => word(inner, "event", &[("time", ValueSpecWord::Time)], self.problems)
@@ -182,8 +186,7 @@ impl<'p> EffectReader<'p> {
     pub(super) fn wallet(&mut self, tree: &Tree) -> Option<WalletSpec> {
         let mut table = Table::open(tree, "wallet", self.problems)?;
         let groups = Group::OF_WALLET.map(|group| (group.name(), group));
-        let group =
-            table.required("group", self.problems).and_then(|tree| word(tree, "group", &groups, self.problems));
+        let group = table.required("group", self.problems).and_then(|tree| word(tree, "group", &groups, self.problems));
         let id = table.required("id", self.problems).and_then(|tree| self.filled(tree, "id"));
         let version = table.required("version", self.problems).and_then(|tree| self.pointer(tree, "version"));
         let attributes = self.attributes(&mut table, group);

@@ -6,7 +6,7 @@ use super::effects::{EffectReader, Scope};
 use super::schema::Schemas;
 use super::shadow;
 use super::spec::{
-    Action, Format, Identity, Keep, KafkaSpec, MatchSpec, PipelineSpec, Protocol, RouteSpec, Start, Tombstone,
+    Action, Format, Identity, KafkaSpec, Keep, MatchSpec, PipelineSpec, Protocol, RouteSpec, Start, Tombstone,
 };
 use super::tree::{Key, Place, Problems, Table, Tree, Value, boolean, entries, list, text, word};
 use crate::config::{Diagnostic, nearest};
@@ -49,7 +49,8 @@ impl Reader<'_> {
             }
             if let Some(earlier) = routes[..at].iter().find(|earlier| shadow::covers(earlier, route)) {
                 let message = format!("no event reaches route `{}`: `{}` takes all of them", route.name, earlier.name);
-                let hint = format!("move it above `{}` (line {}), or narrow that one's match", earlier.name, earlier.place.0);
+                let hint =
+                    format!("move it above `{}` (line {}), or narrow that one's match", earlier.name, earlier.place.0);
                 self.problems.error(route.place, message, hint);
             }
         }
@@ -116,9 +117,7 @@ impl Reader<'_> {
         let mut table = Table::open(tree, "the route", self.problems)?;
         let name = table.required("name", self.problems).and_then(|tree| name(tree, "name", self.problems));
         let mut pointers = Vec::new();
-        let matches = table
-            .required("match", self.problems)
-            .and_then(|tree| self.matches(tree, topics, &mut pointers));
+        let matches = table.required("match", self.problems).and_then(|tree| self.matches(tree, topics, &mut pointers));
         let tombstones = [("skip", Tombstone::Skip), ("dead_letter", Tombstone::DeadLetter)];
         let tombstone = match table.optional("tombstone") {
             Some(tree) => word(tree, "tombstone", &tombstones, self.problems),
@@ -243,12 +242,7 @@ impl Reader<'_> {
         }
     }
 
-    fn keep(
-        &mut self,
-        table: &mut Table<'_>,
-        format: Option<Format>,
-        pointers: Vec<(Place, Pointer)>,
-    ) -> Option<Keep> {
+    fn keep(&mut self, table: &mut Table<'_>, format: Option<Format>, pointers: Vec<(Place, Pointer)>) -> Option<Keep> {
         let schema = table.required("schema", self.problems).and_then(|tree| {
             let relative = text(tree, "schema", self.problems)?;
             let path = self.file.parent().unwrap_or(Path::new("")).join(relative);

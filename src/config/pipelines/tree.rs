@@ -44,7 +44,7 @@ fn place_of(location: Location) -> Place {
 impl Tree {
     /// Reads one file's text. What YAML itself refuses (syntax, a key twice, a second document) is one diagnostic.
     pub(super) fn parse(file: &Path, text: &str) -> Result<Self, Diagnostic> {
-        let parsed: Result<Spanned<Value>, _> = 
+        let parsed: Result<Spanned<Value>, _> =
             serde_saphyr::from_str_with_options(text, serde_saphyr::options! { strict_booleans: true });
         match parsed {
             Ok(root) => Ok(Self { place: place_of(root.referenced), value: root.value }),
@@ -53,7 +53,9 @@ impl Tree {
                 let place = error.location().map(place_of).filter(|(line, _)| *line > 0);
                 let duplicate = matches!(error, serde_saphyr::Error::DuplicateMappingKey { .. });
                 let message = match error {
-                    serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => format!("`{key}` is given twice"),
+                    serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+                        format!("`{key}` is given twice")
+                    }
                     other => other.to_string(),
                 };
                 let diagnostic = Diagnostic::error(file, place, message);
@@ -243,7 +245,9 @@ pub(super) struct Table<'t> {
 impl<'t> Table<'t> {
     pub(super) fn open(tree: &'t Tree, what: &str, problems: &mut Problems) -> Option<Self> {
         match &tree.value {
-            Value::Table(entries) => Some(Self { place: tree.place, what: what.to_owned(), entries, known: Vec::new() }),
+            Value::Table(entries) => {
+                Some(Self { place: tree.place, what: what.to_owned(), entries, known: Vec::new() })
+            }
             _ => {
                 problems.wrong_type(tree, what, "a table");
                 None
@@ -268,7 +272,11 @@ impl<'t> Table<'t> {
     pub(super) fn forbidden(&mut self, name: &'static str, why: &str, problems: &mut Problems) {
         self.known.push(name);
         if let Some((key, _)) = self.entries.iter().find(|(key, _)| key.name == name) {
-            problems.error(key.place, format!("{} may not have `{name}`: {why}", self.what), format!("remove `{name}`"));
+            problems.error(
+                key.place,
+                format!("{} may not have `{name}`: {why}", self.what),
+                format!("remove `{name}`"),
+            );
         }
     }
 

@@ -48,7 +48,9 @@ pub(super) fn resolve_references(files: &mut Vec<SchemaFile>, at: usize, found: 
         };
         match target_of(files, at, reference) {
             Ok((file, fragment)) => rewritten.push((pointer, format!("{}#{fragment}", uri_of(file)))),
-            Err(why) => found.push(fault(&files[at], &here, why, "refer to \"#/$defs/name\" or \"file.json#/$defs/name\"")),
+            Err(why) => {
+                found.push(fault(&files[at], &here, why, "refer to \"#/$defs/name\" or \"file.json#/$defs/name\""))
+            }
         }
     }
     for (pointer, reference) in rewritten {
@@ -76,7 +78,8 @@ fn target_of(files: &mut Vec<SchemaFile>, at: usize, reference: &str) -> Result<
     if let Some(known) = files.iter().position(|file| normal(&file.path) == path) {
         return Ok((known, fragment.to_owned()));
     }
-    let file = read(&path).map_err(|error| format!("`{reference}` names a file that is not whole: {}", error.message))?;
+    let file =
+        read(&path).map_err(|error| format!("`{reference}` names a file that is not whole: {}", error.message))?;
     files.push(file);
     Ok((files.len() - 1, fragment.to_owned()))
 }
@@ -116,7 +119,12 @@ pub(super) fn keywords_and_patterns(files: &[SchemaFile], found: &mut Vec<Diagno
                         "only https://json-schema.org/draft/2020-12/schema is supported",
                     )),
                     "$id" | "$anchor" | "$dynamicRef" | "$dynamicAnchor" | "$recursiveRef" | "$vocabulary" => {
-                        found.push(fault(file, &here, format!("`{name}` is not supported"), "refer by pointers: \"#/$defs/name\""));
+                        found.push(fault(
+                            file,
+                            &here,
+                            format!("`{name}` is not supported"),
+                            "refer by pointers: \"#/$defs/name\"",
+                        ));
                     }
                     "pattern" => check_pattern(file, &here, value.as_str(), found),
                     "patternProperties" => {

@@ -96,7 +96,9 @@ pub(super) fn subschemas<'s>(schema: &'s Value, pointer: &str) -> Vec<(String, S
         match (holds, value) {
             (One, value) => out.push((here, Sub { value, in_place })),
             (List, Value::Array(items)) => {
-                out.extend(items.iter().enumerate().map(|(at, value)| (format!("{here}/{at}"), Sub { value, in_place })));
+                out.extend(
+                    items.iter().enumerate().map(|(at, value)| (format!("{here}/{at}"), Sub { value, in_place })),
+                );
             }
             (Map, Value::Object(members)) => {
                 out.extend(
