@@ -85,13 +85,15 @@ fn between(specs: &[PipelineSpec], found: &mut Vec<Diagnostic>) {
     let mut names: HashMap<&str, &PipelineSpec> = HashMap::new();
     let mut topics: HashMap<(&str, &str), &PipelineSpec> = HashMap::new();
     for spec in specs {
-        if let Some(first) = names.insert(&spec.name, spec) {
+        let first = *names.entry(&spec.name).or_insert(spec);
+        if !std::ptr::eq(first, spec) {
             let message = format!("the pipeline name `{}` is taken by {}", spec.name, first.file.display());
             found.push(Diagnostic::error(&spec.file, None, message).with_hint("give each pipeline a name of its own"));
         }
         for topic in &spec.source.topics {
             let group = &spec.source.group;
-            if let Some(first) = topics.insert((group, topic), spec) {
+            let first = *topics.entry((group, topic)).or_insert(spec);
+            if !std::ptr::eq(first, spec) {
                 let message =
                     format!("the group `{group}` already reads the topic `{topic}` in {}", first.file.display());
                 let hint = "give each pipeline a group of its own, or put the routes into one pipeline";

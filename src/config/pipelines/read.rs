@@ -36,10 +36,8 @@ impl Reader<'_> {
         let name = table.required("pipeline", self.problems).and_then(|tree| name(tree, "pipeline", self.problems));
         let source = table.required("source", self.problems).and_then(|tree| self.source(tree));
         let topics = source.as_ref().map(|source| source.topics.as_slice());
-        let routes = table
-            .required("routes", self.problems)
-            .and_then(|tree| list(tree, "routes", self.problems))
-            .map(|items| items.iter().filter_map(|item| self.route(item, topics)).collect::<Vec<_>>());
+        let items = table.required("routes", self.problems).and_then(|tree| list(tree, "routes", self.problems));
+        let routes = items.map(|items| items.iter().filter_map(|item| self.route(item, topics)).collect::<Vec<_>>());
         table.close(self.problems);
         let (name, source, routes) = (name?, source?, routes?);
         for (at, route) in routes.iter().enumerate() {
@@ -54,7 +52,9 @@ impl Reader<'_> {
                 self.problems.error(route.place, message, hint);
             }
         }
-        for topic in &source.topics {
+        // A route that could not be read may be the one.
+        let all_read = items.is_some_and(|items| items.len() == routes.len());
+        for topic in source.topics.iter().filter(|_| all_read) {
             if !routes.iter().any(|route| route.matches.topic == *topic) {
                 let message = format!("no route reads the topic `{topic}`: all of its events will be dead letters");
                 self.problems.warning(tree.place, message, "add a route, or leave the topic out");
@@ -259,7 +259,13 @@ impl Reader<'_> {
         let scope = if format == Some(Format::CloudEvents) { Scope::Event } else { Scope::Document };
         let mut effects = EffectReader::new(scope, pointers, self.problems);
         let identity = match format {
-            None => None,
+            None => {
+                // What belongs here depends on the format, which is told to be wrong.
+                for key in ["source", "id", "time"] {
+                    table.optional(key);
+                }
+                None
+            }
             Some(Format::CloudEvents) => {
                 for key in ["source", "id", "time"] {
                     table.forbidden(key, "the CloudEvents envelope gives it", effects.problems);
