@@ -91,7 +91,9 @@ mod tests {
                 (Err(refusal), Some(detail)) => {
                     assert_eq!((refusal.reason, refusal.detail.as_str()), (Reason::Framing, detail), "{note}");
                 }
-                (outcome, _) => panic!("{note}: {outcome:?}"),
+                (outcome, expected) => {
+                    assert_eq!(outcome.err().map(|refusal| refusal.detail).as_deref(), expected, "{note}")
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The domain: events, what is kept of them, and the rules that give values one form.
 //!
 //! Nothing in here knows async, I/O or a vendor. Bytes enter; typed values or a [`Refusal`] leave.
+//! What can be wrong with one event is a refusal with its reason; there are no other errors, and no payload in any detail.
 
 mod address;
 mod amount;

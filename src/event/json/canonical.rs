@@ -1,6 +1,7 @@
 //! The canonical form of a value: members sorted by the bytes of their names, one way of escaping, no white space.
 
 use super::number::Decimal;
+use super::plain::plain_len;
 use super::{Item, Node};
 
 /// How numbers appear in the canonical form.
@@ -34,7 +35,11 @@ impl<'d, 'a, P: FnMut(&str)> Writer<'_, 'd, 'a, P> {
                 Numbers::AsSent => (self.put)(digits),
                 Numbers::ByValue => Decimal::of(digits).write(&mut *self.put),
             },
-            Item::Text(text) => self.string(text),
+            Item::Text(text) => {
+                (self.put)("\"");
+                self.escaped(text);
+                (self.put)("\"");
+            }
             Item::Array(_) => self.array(node),
             Item::Object(_) => self.object(node),
         }
@@ -55,33 +60,32 @@ impl<'d, 'a, P: FnMut(&str)> Writer<'_, 'd, 'a, P> {
         self.members.extend(node.members());
         let end = self.members.len();
         self.members[start..end].sort_unstable_by_key(|(name, _)| *name);
-        let mut before = "{";
+        let mut before = "{\"";
         for at in start..end {
             let (name, value) = self.members[at];
             (self.put)(before);
-            before = ",";
-            self.string(name);
-            (self.put)(":");
+            before = ",\"";
+            self.escaped(name);
+            (self.put)("\":");
             self.value(value);
         }
         self.members.truncate(start);
         (self.put)(if start == end { "{}" } else { "}" });
     }
 
-    /// Quotes, backslashes and control characters are escaped; all else is itself.
-    fn string(&mut self, text: &str) {
-        (self.put)("\"");
+    /// A string without its quotes: quotes, backslashes and control characters are escaped; all else is itself.
+    fn escaped(&mut self, text: &str) {
         let mut rest = text;
-        while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
-            (self.put)(&rest[..at]);
-            match rest.as_bytes()[at] {
-                b'"' => (self.put)("\\\""),
-                b'\\' => (self.put)("\\\\"),
-                control => (self.put)(&format!("\\u{control:04x}")),
+        loop {
+            let (plain, special) = rest.split_at(plain_len(rest.as_bytes()));
+            (self.put)(plain);
+            match special.as_bytes().first() {
+                None => return,
+                Some(b'"') => (self.put)("\\\""),
+                Some(b'\\') => (self.put)("\\\\"),
+                Some(control) => (self.put)(&format!("\\u{control:04x}")),
             }
-            rest = &rest[at + 1..];
+            rest = &special[1..];
         }
-        (self.put)(rest);
-        (self.put)("\"");
     }
 }

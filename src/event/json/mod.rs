@@ -9,6 +9,7 @@ mod canonical;
 mod node;
 mod number;
 mod parse;
+mod plain;
 mod pointer;
 mod schema;
 
@@ -87,3 +88,6 @@ impl<'a> Document<'a> {
         self.root().at(pointer)
     }
 }
+
+#[cfg(test)]
+pub(in crate::event) mod tests;

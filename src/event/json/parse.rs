@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::plain::plain_len;
 use super::{Extent, Item, Limits};
 
 /// Stands for "no container around it".
@@ -217,7 +218,7 @@ impl<'a> Parser<'a, '_> {
     /// Passes over characters that stand for themselves, up to a quote or a backslash, which it gives.
     fn plain_run(&mut self) -> Result<u8, Fault> {
         let rest = &self.text.as_bytes()[self.at..];
-        let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len());
+        let length = plain_len(rest);
         self.at += length;
         match rest.get(length) {
             Some(byte @ (b'"' | b'\\')) => Ok(*byte),

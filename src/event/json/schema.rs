@@ -218,3 +218,134 @@ impl<'a> Array<'a, Borrowed> for Node<'a, 'a> {
         })
     }
 }
+
+#[cfg(test)]
+pub(super) fn value_of(node: Node<'_, '_>) -> Value {
+    JsonNode::to_value(&node).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::json::{Limits, tests::values};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn document(text: &str) -> Document<'_> {
+        Document::parse(text.as_bytes(), &Limits::default()).unwrap()
+    }
+
+    fn is_valid(schema: &Value, text: &str) -> bool {
+        jsonschema::options_for::<Borrowed>().build(schema).unwrap().is_valid(document(text).root())
+    }
+
+    #[test]
+    fn events_are_validated_where_they_lie() {
+        let schema = json!({
+            "type": "object",
+            "required": ["wallet_id", "version"],
+            "additionalProperties": false,
+            "propertyNames": {"maxLength": 9},
+            "properties": {
+                "wallet_id": {"type": "string", "pattern": "^evm:", "maxLength": 9},
+                "version": {"oneOf": [{"type": "integer", "minimum": 0}, {"type": "array", "items": {"type": "integer"}}]},
+                "role": {"enum": ["owner", "viewer"]}
+            }
+        });
+        assert!(is_valid(
+            &schema,
+            r#"{"wallet_id":"evm:\u00e9\u00e9\u00e9\u00e9\u00e9","version":18446744073709551616}"#
+        ));
+        assert!(is_valid(&schema, r#"{"wallet_id":"evm:1","version":[1,2],"role":"owner"}"#));
+        for bad in [
+            r#"{"wallet_id":"evm:1"}"#,
+            r#"{"wallet_id":"sol:1","version":1}"#,
+            r#"{"wallet_id":"evm:123456","version":1}"#,
+            r#"{"wallet_id":"evm:1","version":-1}"#,
+            r#"{"wallet_id":"evm:1","version":1.5}"#,
+            r#"{"wallet_id":"evm:1","version":[1,"2"]}"#,
+            r#"{"wallet_id":"evm:1","version":1,"role":"Owner"}"#,
+            r#"{"wallet_id":"evm:1","version":1,"extra":1}"#,
+            "[]",
+        ] {
+            assert!(!is_valid(&schema, bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_where_and_why() {
+        let schema = json!({"properties": {"a": {"items": {"type": "string"}}}});
+        let validator = jsonschema::options_for::<Borrowed>().build(&schema).unwrap();
+        let document = document(r#"{"a":["x",5]}"#);
+        let error = validator.validate(document.root()).unwrap_err();
+        assert_eq!(error.instance_path().to_string(), "/a/1");
+        assert_eq!(error.to_string(), "5 is not of type \"string\"");
+    }
+
+    /// Equal for a float, different by their digits.
+    #[test]
+    fn numbers_are_compared_exactly() {
+        let unique = json!({"uniqueItems": true});
+        assert!(is_valid(&unique, "[18446744073709551617,18446744073709551618,0.1,0.10000000000000000001]"));
+        assert!(!is_valid(&unique, "[18446744073709551617,18446744073709551617.0]"));
+        assert!(!is_valid(&unique, r#"[{"a":1,"b":[]},{"b":[],"a":10e-1}]"#));
+        assert!(!is_valid(&unique, "[0,-0.0]"));
+
+        let constant = json!({"const": 9_007_199_254_740_993_u64});
+        assert!(is_valid(&constant, "9007199254740993"));
+        assert!(!is_valid(&constant, "9007199254740992"));
+        let inside = json!({"const": [9_007_199_254_740_993_u64]});
+        assert!(is_valid(&inside, "[9007199254740993.0]"));
+        assert!(!is_valid(&inside, "[9007199254740993.00000001]"));
+        assert!(is_valid(&json!({"const": 0.1}), "0.10"));
+
+        let integer = json!({"type": "integer"});
+        for text in ["18446744073709551616", "1.0", "1e400", "-0"] {
+            assert!(is_valid(&integer, text), "{text}");
+        }
+        assert!(!is_valid(&integer, "9007199254740993.1"));
+        assert!(!is_valid(&json!({"maximum": 10}), "1e400"));
+        assert!(is_valid(&json!({"maximum": 10}), "-1e400"));
+    }
+
+    /// What the validator relies on and its own checks look at: see `jsonschema::json::conformance`.
+    #[test]
+    fn nodes_keep_the_validators_contract() {
+        let text = r#"{"string":"h\u00e9llo","integer":42,"float":1.5,"object":{"nested":"value"},"array":[10,20]}"#;
+        let document = document(text);
+        let root = document.root();
+        let member = |name: &str| Object::get(&root, &Borrowed::prepare_key(name)).unwrap();
+        assert!(Object::get(&root, &Borrowed::prepare_key("missing")).is_none());
+        assert_eq!(member("string").string_length(), Some(5));
+        assert_eq!(member("integer").string_length(), None);
+        let integer = JsonNode::as_number(&member("integer")).unwrap();
+        assert_eq!((integer.as_u64(), integer.as_i64(), integer.as_f64()), (Some(42), Some(42), Some(42.0)));
+        assert_eq!(integer.to_number().as_ref(), &Number::from(42));
+        let float = JsonNode::as_number(&member("float")).unwrap();
+        assert_eq!((float.as_u64(), float.as_i64(), float.as_f64()), (None, None, Some(1.5)));
+        assert!(!float.is_integer());
+        assert!(member("integer").equals_value(&json!(42.0)) && !member("integer").equals_value(&json!(43)));
+        assert!(member("object").equals_value(&json!({"nested": "value"})));
+        assert!(!member("object").equals_value(&json!({"nested": "value", "more": 1})));
+        assert_eq!(root.identity(), document.root().identity());
+        assert_eq!(member("object").identity(), member("object").identity());
+        assert_ne!(member("object").identity(), root.identity());
+        assert_ne!(member("object").identity(), member("array").identity());
+        let mut buffer = NameBuffer::default();
+        for name in ["héllo", "", "second"] {
+            Borrowed::with_string_node(&mut buffer, name, |node| assert_eq!(node.as_str(), Some(name)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_equals_itself_and_serde_json_agrees_on_others(first in values(), second in values()) {
+            let (text, other) = (first.to_string(), second.to_string());
+            prop_assert!(document(&text).root().equals_value(&first));
+            let equal = jsonschema::json::cmp::equal(&first, &second);
+            prop_assert_eq!(document(&text).root().equals_value(&second), equal);
+            let pair = format!("[{text},{other}]");
+            prop_assert_eq!(Array::is_unique(&document(&pair).root()), !equal);
+        }
+    }
+}
