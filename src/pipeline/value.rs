@@ -66,18 +66,14 @@ impl<'d> Values<'d, '_> {
     /// A value as a text; `None` where there is none. `chain` is the wallet's, for addresses.
     pub(super) fn text(&self, spec: &ValueSpec, chain: Option<&str>) -> Result<Option<String>, Refusal> {
         match spec {
-            ValueSpec::At(pointer) => Ok(match self.present(pointer) {
-                None => None,
-                Some(found) => Some(match (found.scalar(), found) {
-                    (Some(text), _) => text.to_owned(),
-                    (None, Found::Json(node)) => {
-                        let mut out = String::new();
-                        write_json(node, &mut out);
-                        out
-                    }
-                    (None, Found::Text(text)) => text.to_owned(),
-                }),
-            }),
+            ValueSpec::At(pointer) => Ok(self.present(pointer).map(|found| match (found.scalar(), found) {
+                (Some(text), _) | (None, Found::Text(text)) => text.to_owned(),
+                (None, Found::Json(node)) => {
+                    let mut out = String::new();
+                    write_json(node, &mut out);
+                    out
+                }
+            })),
             ValueSpec::Literal(text) => Ok(Some(text.clone())),
             ValueSpec::Template(template) => self.fill(template).map(Some),
             ValueSpec::Amount(pointer) => {

@@ -371,11 +371,11 @@ mod tests {
     #[test]
     fn keys_and_values_know_their_place() {
         let tree = tree("a: 1\nb:\n  - x: yes please\n    'y': {z: true}\n");
-        let Value::Table(entries) = &tree.value else { panic!("{tree:?}") };
+        let Value::Table(entries) = &tree.value else { unreachable!("{tree:?}") };
         assert_eq!(entries[0].0.place, (1, 1));
         assert_eq!(entries[0].1.place, (1, 4));
-        let Value::List(items) = &entries[1].1.value else { panic!("{tree:?}") };
-        let Value::Table(inner) = &items[0].value else { panic!("{tree:?}") };
+        let Value::List(items) = &entries[1].1.value else { unreachable!("{tree:?}") };
+        let Value::Table(inner) = &items[0].value else { unreachable!("{tree:?}") };
         assert_eq!(inner[1].0.place, (4, 5));
         assert_eq!(inner[1].0.name, "y");
     }

@@ -62,21 +62,21 @@ fn prepare(pipeline: &Pipeline, message: Message<'_>) -> Prepared {
 fn event(prepared: Prepared) -> Mapped {
     match prepared {
         Prepared::Event(mapped) => *mapped,
-        other => panic!("{other:?}"),
+        other => unreachable!("{other:?}"),
     }
 }
 
 fn reason(prepared: &Prepared) -> Reason {
     match prepared {
         Prepared::Refused { refusal, .. } => refusal.reason,
-        other => panic!("{other:?}"),
+        other => unreachable!("{other:?}"),
     }
 }
 
 fn detail(prepared: &Prepared) -> &str {
     match prepared {
         Prepared::Refused { refusal, .. } => &refusal.detail,
-        other => panic!("{other:?}"),
+        other => unreachable!("{other:?}"),
     }
 }
 
@@ -440,7 +440,7 @@ fn a_refusal_names_its_route_and_digest_but_not_the_payload() {
     let wallets = shipped("wallets");
     let refused =
         send(&wallets, "wallet.status_changed", r#"{"wallet_id":"secret-wallet","wallet_status":"x","version":1}"#);
-    let Prepared::Refused { refusal, route, content_digest } = &refused else { panic!("{refused:?}") };
+    let Prepared::Refused { refusal, route, content_digest } = &refused else { unreachable!("{refused:?}") };
     assert_eq!(refusal.reason, Reason::Schema);
     assert_eq!(route.as_ref().unwrap().route, "wallet-status-changed");
     assert!(content_digest.is_some());
