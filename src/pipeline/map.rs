@@ -184,6 +184,10 @@ fn wallet(values: &Values<'_, '_>, spec: &WalletSpec) -> Result<StateWrite, Refu
     let wallet = values.wallet(&spec.id)?;
     let version = version(values, &spec.version)?;
     let attributes = attributes(values, &spec.attributes, wallet.chain())?;
+    // The index by chain and status is keyed by it.
+    if spec.group == Group::Status && !attributes.iter().any(|(name, _)| *name == "wallet_status") {
+        return Err(refuse("wallet_status", "a status cannot be written without it"));
+    }
     let key = StateKey::Wallet { wallet_id: wallet.into_string() };
     Ok(StateWrite { key, group: spec.group, version, attributes })
 }

@@ -190,6 +190,10 @@ impl<'p> EffectReader<'p> {
         let id = table.required("id", self.problems).and_then(|tree| self.filled(tree, "id"));
         let version = table.required("version", self.problems).and_then(|tree| self.pointer(tree, "version"));
         let attributes = self.attributes(&mut table, group);
+        if group == Some(Group::Status) && !attributes.iter().any(|(name, _)| *name == "wallet_status") {
+            let message = "the group `status` is written without `wallet_status`";
+            self.problems.error(table.place, message, "give it under `attributes`: wallets are found by it");
+        }
         let when = self.when(&mut table);
         table.close(self.problems);
         Some(WalletSpec { group: group?, id: id?, version: version?, attributes, when })

@@ -224,7 +224,10 @@ impl Reader<'_> {
     fn content_pointer(&mut self, key: &Key) -> Option<Pointer> {
         match Pointer::parse(&key.name) {
             Ok(pointer) if pointer.tokens().len() > 0 => Some(pointer),
-            Ok(_) => None,
+            Ok(_) => {
+                self.problems.error(key.place, "`content` asks about the whole event", "name a scalar: /pointer");
+                None
+            }
             Err(error) => {
                 let message = format!("`{}` is no pointer: {error}", key.name);
                 self.problems.error(key.place, message, format!("did you mean `/{}`?", key.name));

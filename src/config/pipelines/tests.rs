@@ -404,3 +404,26 @@ fn another_identity_makes_other_events_and_is_warned_of() {
         assert_eq!(found[0].message, "route `one` gets another source or id");
     }
 }
+
+#[test]
+fn a_status_needs_its_status() {
+    let yaml = GOOD.replace("group: profile", "group: status").replace("{label: /label}", "{reason: /label}");
+    assert_eq!(
+        about(&yaml),
+        ["p.yaml:13:13: error: the group `status` is written without `wallet_status`\n  hint: give it under \
+          `attributes`: wallets are found by it"]
+    );
+}
+
+#[test]
+fn content_asks_about_scalars() {
+    let found = changed("{/kind: a}", "{'': a}");
+    assert_eq!(found, ["p.yaml:5:33: error: `content` asks about the whole event\n  hint: name a scalar: /pointer"]);
+    let found = changed("{/kind: a}", "{kind: a}");
+    assert_eq!(
+        found,
+        [
+            "p.yaml:5:33: error: `kind` is no pointer: a pointer is empty or starts with '/'\n  hint: did you mean `/kind`?"
+        ]
+    );
+}

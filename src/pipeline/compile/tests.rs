@@ -530,3 +530,75 @@ fn revisions_follow_what_is_configured_and_nothing_else() {
     assert_eq!(revision(&before, 1), revision(&other_route, 1));
     assert_ne!(revision(&before, 2), revision(&other_route, 2));
 }
+
+#[test]
+fn frames_that_a_route_does_not_know_are_named() {
+    let yaml = r#"
+pipeline: p
+source: {kafka: {topics: [t, u], group: g, start: earliest}}
+routes:
+  - {name: framed, match: {topic: t}, format: confluent-json, schema: s.json, source: s, id: "{/id}", records: [{name: r, type: x}]}
+  - {name: either, match: {topic: u}, format: confluent-json, allow_plain: true, schema: s.json, source: s, id: "{/id}", records: [{name: r, type: x}]}
+"#;
+    let pipeline = written(yaml, r#"{"type": "object", "required": ["id"]}"#);
+    let body = br#"{"id":"1"}"#;
+    let framed = |head: &[u8], body: &[u8]| [head, body].concat();
+    let good = framed(&[0, 0, 0, 0, 5], body);
+    let send = |topic, value: &[u8]| prepare(&pipeline, Message { topic, value: Some(value), ..Message::default() });
+    let digest = event(send("t", &good)).content_digest;
+    assert_eq!(event(send("u", &good)).content_digest, digest);
+    // The frame is no part of the content.
+    assert_eq!(event(send("u", body)).content_digest, digest);
+    assert_eq!(event(send("t", &framed(&[0, 0, 0, 0, 9], body))).content_digest, digest);
+    for bad in [
+        body.to_vec(),
+        framed(&[0, 0, 0, 0, 5], b""),
+        framed(&[0, 0, 0], b""),
+        framed(&[1, 0, 0, 0, 5], body),
+        framed(&[0, 0, 0, 0, 5, 0], body),
+        framed(&[0, 0, 0, 0, 7], b"\x02\x0efoo"),
+    ] {
+        assert_eq!(reason(&send("t", &bad)), Reason::Framing, "{bad:?}: {}", detail(&send("t", &bad)));
+    }
+    assert!(detail(&send("t", &framed(&[1, 0, 0, 0, 5], body))).contains("magic"));
+}
+
+#[test]
+fn amounts_of_items_follow_the_same_rule() {
+    let ethereum = shipped("ethereum");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/ethereum-etl/token_transfers.jsonl");
+    let line = std::fs::read_to_string(data).unwrap().lines().next().unwrap().to_owned();
+    let with = |value: &str| {
+        let line = line.replace("7056176614974947328", value);
+        prepare(&ethereum, Message { topic: "token_transfers", value: Some(line.as_bytes()), ..Message::default() })
+    };
+    event(with("0"));
+    for value in ["1e18", "-0", "\"1e18\""] {
+        assert_eq!(reason(&with(value)), Reason::Mapping, "{value}");
+    }
+    assert_eq!(reason(&with("0.5")), Reason::Schema);
+}
+
+#[test]
+fn versions_go_to_the_last_bit_and_no_further() {
+    let wallets = shipped("wallets");
+    let with = |version: &str| {
+        let data = format!(r#"{{"wallet_id":"{WALLET}","version":{version},"label":"x"}}"#);
+        send(&wallets, "wallet.updated", &data)
+    };
+    let last = Version::from_parts(&[u64::MAX, 1]);
+    assert_eq!(Some(event(with("[18446744073709551615,1]")).states[0].version), last);
+    for version in ["18446744073709551616", "-1", "[]", "[1,2,3,4,5]", "[18446744073709551616]", "\"3\"", "1.5"] {
+        assert_eq!(reason(&with(version)), Reason::Schema, "{version}");
+    }
+    // Integers by JSON Schema's rule, but not by their digits.
+    for version in ["1.0", "1e3", "-0"] {
+        assert_eq!(reason(&with(version)), Reason::Mapping, "{version}");
+    }
+}
+
+#[test]
+fn a_pipeline_is_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Pipeline>();
+}

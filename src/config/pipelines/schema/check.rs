@@ -10,6 +10,9 @@ use super::keywords::{KEYWORDS, escape, subschemas};
 use super::{SchemaFile, read, shown, uri_of};
 use crate::config::{Diagnostic, nearest};
 
+/// The most files that one schema may be spread over.
+const FILES_MAX: usize = 64;
+
 /// A schema's place: the file and the pointer inside it.
 type Spot = (usize, String);
 
