@@ -81,6 +81,9 @@ fn target_of(files: &mut Vec<SchemaFile>, at: usize, reference: &str) -> Result<
     if let Some(known) = files.iter().position(|file| normal(&file.path) == path) {
         return Ok((known, fragment.to_owned()));
     }
+    if files.len() == FILES_MAX {
+        return Err(format!("`{reference}` is one file too many: a schema may be spread over {FILES_MAX}"));
+    }
     let file =
         read(&path).map_err(|error| format!("`{reference}` names a file that is not whole: {}", error.message))?;
     files.push(file);

@@ -147,3 +147,14 @@ fn reach_follows_what_the_schema_says() {
         assert_eq!(schema.reach(tokens), expected, "{tokens:?}");
     }
 }
+
+#[test]
+fn a_schema_is_not_spread_without_end() {
+    let files: Vec<(String, String)> =
+        (0..70).map(|at| (format!("f{at}.json"), format!(r#"{{"items": {{"$ref": "f{}.json"}}}}"#, at + 1))).collect();
+    let mut all: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    all.push(("main.json", r#"{"$ref": "f0.json"}"#));
+    let told = told(&all).unwrap_err();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("one file too many"), "{told:?}");
+}
