@@ -13,6 +13,7 @@ mod setting;
 mod settings;
 mod unknown;
 mod yaml;
+pub mod pipelines;
 
 pub use diagnostics::{Diagnostic, Severity, nearest};
 pub use kinds::{ByteSize, Names, Threads};

@@ -7,24 +7,33 @@
 
 mod apply;
 mod batch;
+mod classify;
 mod compile;
+mod decode;
 mod fold;
+mod glob;
 mod item;
 mod judge;
 mod letter;
+mod map;
 mod parts;
 mod pending;
 pub mod protocol;
 mod request;
 mod route;
 mod settle;
+mod template;
 mod turn;
+mod validate;
+mod value;
 
 pub use batch::{Done, Gates, process};
 pub use compile::Pipeline;
+pub use glob::Glob;
 pub use letter::HEADER_PREFIX;
 pub use parts::Parts;
 pub use pending::{Pending, Portion};
 pub use request::KIND as REQUEST_KIND;
 pub use route::{Delivery, Mapped, Prepared};
 pub use settle::{Again, Patience, settle};
+pub use template::{Part, Template, TemplateError};
