@@ -1,5 +1,6 @@
 //! The integration tests: one binary, real servers.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod examples;
 mod generate;
 mod policies;
