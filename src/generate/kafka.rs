@@ -153,7 +153,11 @@ async fn make_topics(config: &ClientConfig, partitions: u32) -> Result<(), Gener
     let names = [WALLET_TOPIC, TRANSACTION_TOPIC];
     let topics = names.map(|name| NewTopic::new(name, partitions as i32, TopicReplication::Fixed(-1)));
     let options = AdminOptions::new().request_timeout(Some(DEADLINE)).operation_timeout(Some(DEADLINE));
-    for result in admin.create_topics(&topics, &options).await.map_err(kafka_error)? {
+    let servers = config.get("bootstrap.servers").unwrap_or_default();
+    let answers = admin.create_topics(&topics, &options).await.map_err(|error| {
+        GenerateError::Kafka(format!("no answer from {servers}: {error}; check --bootstrap-servers and its security"))
+    })?;
+    for result in answers {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => return Err(GenerateError::Kafka(format!("cannot create topic {topic}: {code}"))),

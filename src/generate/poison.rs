@@ -3,6 +3,7 @@
 use fastrand::Rng;
 
 use super::event::{Event, Headers, Json};
+use super::wallet::{OPAQUE, is_checksummed};
 use crate::event::Reason;
 
 /// Spoils this event; what is left of it has to become a dead letter with the reason.
@@ -75,7 +76,12 @@ fn against_mapping(mut event: Event, rng: &mut Rng) -> Event {
         return event;
     }
     let (chain, address) = event.wallet_id.rsplit_once(':').unwrap_or_default();
-    let address = if chain.starts_with("evm:") { wrong_checksum(address) } else { format!("{address}!") };
+    let address = match chain {
+        // All but nothing is an opaque id.
+        OPAQUE => String::new(),
+        evm if evm.starts_with("evm:") => wrong_checksum(address),
+        _ => format!("{address}!"),
+    };
     let wallet_id = Json::Text(format!("{chain}:{address}"));
     event.set("wallet_id", wallet_id);
     event
@@ -91,7 +97,7 @@ fn wrong_checksum(lower: &str) -> String {
     // EIP-55 sets each letter's case by a hash: that all but the first agree happens once in thousands of addresses,
     // and then the other half of the choice is taken.
     let one_upper = flip(lower, false);
-    if super::wallet::is_checksummed(&one_upper) { flip(lower, true) } else { one_upper }
+    if is_checksummed(&one_upper) { flip(lower, true) } else { one_upper }
 }
 
 /// All letters in one case but the first, which has the other.
@@ -107,7 +113,7 @@ fn flip(lower: &str, rest_upper: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::wallet::{Wallet, is_checksummed};
+    use crate::generate::wallet::Wallet;
 
     #[test]
     fn a_wrong_checksum_is_mixed_and_wrong() {

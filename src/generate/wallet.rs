@@ -20,13 +20,15 @@ pub(super) const IDENTITY: Slot = 0;
 pub(super) const PROFILE: Slot = 1;
 pub(super) const STATUS: Slot = 2;
 pub(super) const FIRST_USER: Slot = 3;
+/// The chain of wallets that no chain's rules apply to.
+pub(super) const OPAQUE: &str = "ext";
 /// How many users hold rights to one wallet.
 pub(super) const USERS: usize = 3;
 
 /// One wallet and what was sent about it.
 #[derive(Clone, Debug)]
 pub(super) struct Wallet {
-    /// Such as `evm:1`.
+    /// Such as `evm:1`; `ext` for an opaque id.
     pub(super) chain: &'static str,
     /// In canonical form.
     pub(super) wallet_id: String,
@@ -52,8 +54,9 @@ impl Wallet {
             50..70 => "solana:mainnet",
             70..80 => "stellar:pubnet",
             80..90 => "bitcoin:mainnet",
-            90..95 => "aptos:1",
-            _ => "sui:mainnet",
+            90..93 => "aptos:1",
+            93..96 => "sui:mainnet",
+            _ => OPAQUE,
         };
         let address = address(chain, &mut rng);
         let canonical = if chain.starts_with("evm") { address.to_ascii_lowercase() } else { address.clone() };
@@ -121,6 +124,7 @@ pub(super) fn address(chain: &str, rng: &mut Rng) -> String {
             bytes[0] |= 0x10;
             format!("0x{}", hex(&bytes))
         }
+        OPAQUE => format!("vault/{}|50% é", hex(&bytes[..6])),
         _ => bs58::encode(bytes).into_string(),
     }
 }

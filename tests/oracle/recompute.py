@@ -326,12 +326,20 @@ def long_hex(address):
     return address.lower()
 
 
-ADDRESSES = {"evm": evm, "solana": solana, "stellar": stellar, "bitcoin": bitcoin, "aptos": long_hex, "sui": long_hex}
+def opaque(address):
+    if not address:
+        raise Refused("mapping")
+    return address
+
+
+ADDRESSES = {"ext": opaque, "evm": evm, "solana": solana, "stellar": stellar, "bitcoin": bitcoin, "aptos": long_hex, "sui": long_hex}
 CHAINS = re.compile(r"evm:[1-9][0-9]*|solana:mainnet|stellar:pubnet|bitcoin:mainnet|aptos:1|sui:mainnet")
 
 
 def wallet(wallet_id):
     """Chain and canonical address."""
+    if wallet_id.startswith("ext:"):
+        return "ext", opaque(wallet_id[4:])
     chain, _, address = wallet_id.rpartition(":")
     if not CHAINS.fullmatch(chain):
         raise Refused("mapping")

@@ -1,0 +1,38 @@
+# `make help` lists the targets. All of them work from a fresh clone with git, make and a Rust toolchain; what else is
+# missing scripts/prepare.sh installs.
+.DEFAULT_GOAL := help
+.PHONY: help run test bench lint fmt fmt-check deny cases
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Run with Kafka, DynamoDB and events in the process; nothing is kept
+	@scripts/prepare.sh build
+	cargo run --locked -- run --embedded
+
+test: ## All tests, with real Kafka and Redis servers started by the tests
+	@scripts/prepare.sh test
+	@scripts/test-services.sh
+	cargo test --locked
+
+cases: ## Only the integration tests, which hold the cases from the field
+	@scripts/prepare.sh test
+	@scripts/test-services.sh
+	cargo test --locked --test it
+
+bench: ## Throughput of the embedded run on this machine, built for release
+	@scripts/prepare.sh build
+	cargo run --release --locked -- run --embedded --until-idle --summary json
+
+lint: ## Clippy, warnings are errors
+	@scripts/prepare.sh build
+	cargo clippy --locked --all-targets -- -D warnings
+
+fmt: ## Format the code
+	cargo fmt
+
+fmt-check:
+	cargo fmt --check
+
+deny: ## Licences, sources, bans and advisories of the dependencies
+	@scripts/deny.sh
