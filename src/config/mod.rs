@@ -6,6 +6,7 @@
 mod diagnostics;
 mod kinds;
 mod load;
+pub mod pipelines;
 mod reader;
 mod reference;
 mod secret;

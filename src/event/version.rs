@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::json::{Kind, Node};
+use super::outcome::{Reason, Refusal};
+
 /// A version; missing parts are zero, so `3`, `[3]` and `[3,0]` are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version([u64; 4]);
@@ -51,9 +54,30 @@ impl fmt::Display for Version {
     }
 }
 
+/// A version as events carry it: an integer from 0 to 2^64-1, or an array of one to four of them. Anything else, `1.0` and
+/// `"1"` included, is refused with reason `mapping`.
+pub fn parse_version(node: Node<'_, '_>) -> Result<Version, Refusal> {
+    let part = |node: Node<'_, '_>| node.as_number().and_then(|digits| digits.parse::<u64>().ok());
+    let version = match node.kind() {
+        Kind::Number => part(node).map(|only| Version([only, 0, 0, 0])),
+        Kind::Array if node.len() <= 4 => {
+            let mut parts = [0; 4];
+            node.elements()
+                .zip(&mut parts)
+                .try_fold((), |(), (element, place)| part(element).map(|value| *place = value))
+                .and_then(|()| Version::from_parts(&parts[..node.len()]))
+        }
+        _ => None,
+    };
+    version.ok_or_else(|| {
+        Refusal::new(Reason::Mapping, "a version is an integer from 0 to 2^64-1, or an array of one to four")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::json::{Document, Limits};
     use proptest::prelude::*;
 
     #[test]
@@ -61,6 +85,35 @@ mod tests {
         assert_eq!(Version::from_parts(&[3]), Version::from_parts(&[3, 0]));
         assert_eq!(Version::from_parts(&[]), None);
         assert_eq!(Version::from_parts(&[1; 5]), None);
+    }
+
+    #[test]
+    fn events_carry_integers_or_arrays_of_them() {
+        let parse = |json: &str| {
+            let document = Document::parse(json.as_bytes(), &Limits::default()).unwrap();
+            parse_version(document.root()).map_err(|refusal| refusal.reason)
+        };
+        for (json, parts) in
+            [("0", &[0][..]), ("18446744073709551615", &[u64::MAX]), ("[3]", &[3]), ("[1, 2,3,4]", &[1, 2, 3, 4])]
+        {
+            assert_eq!(parse(json).ok(), Version::from_parts(parts), "{json}");
+        }
+        for bad in [
+            "18446744073709551616",
+            "-1",
+            "-0",
+            "1.0",
+            "1e2",
+            "\"1\"",
+            "null",
+            "{}",
+            "[]",
+            "[1,2,3,4,5]",
+            "[[1]]",
+            "[1,\"2\"]",
+        ] {
+            assert_eq!(parse(bad), Err(Reason::Mapping), "{bad}");
+        }
     }
 
     proptest! {
