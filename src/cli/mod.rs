@@ -4,6 +4,7 @@
 //! standard output, findings and the log to standard error.
 
 pub mod check;
+mod check_event;
 pub mod generate;
 pub mod get;
 pub mod health;

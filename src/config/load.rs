@@ -153,12 +153,33 @@ mod tests {
     }
 
     #[test]
+    fn librdkafka_gets_its_options_under_its_own_names() {
+        let loaded = with(&[
+            ("RECORDKEEPER_KAFKA_OPTIONS", "client.rack=az1"),
+            ("RECORDKEEPER_KAFKA_FETCH_QUEUE_BYTES_MAX", "2MiB"),
+        ])
+        .unwrap();
+        let options: Vec<_> = loaded.settings.kafka.consumer_options().into_iter().collect();
+        let expected = [
+            ("client.id", "recordkeeper"),
+            ("client.rack", "az1"),
+            ("fetch.queue.backoff.ms", "20"),
+            ("queued.max.messages.kbytes", "2048"),
+        ];
+        assert_eq!(options, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
     fn settings_that_do_not_fit_together_are_refused() {
         for (variables, message) in [
             (vec![("RECORDKEEPER_KAFKA_SECURITY", "sasl_tls")], "kafka.security needs kafka.sasl_mechanism"),
             (
                 vec![("RECORDKEEPER_KAFKA_SECURITY", "sasl_tls"), ("RECORDKEEPER_KAFKA_SASL_MECHANISM", "PLAIN")],
                 "kafka.sasl_mechanism PLAIN needs kafka.username",
+            ),
+            (
+                vec![("RECORDKEEPER_KAFKA_SECURITY", "sasl_tls"), ("RECORDKEEPER_KAFKA_SASL_MECHANISM", "OAUTHBEARER")],
+                "kafka.sasl_mechanism OAUTHBEARER needs kafka.token_file",
             ),
             (vec![("RECORDKEEPER_KAFKA_OPTIONS", "enable.auto.commit=true")], "the product sets itself"),
             (vec![("RECORDKEEPER_KAFKA_OPTIONS", "ssl.keystore.password=x")], "secrets are never passed through"),

@@ -6,6 +6,7 @@
 mod diagnostics;
 mod kinds;
 mod load;
+pub mod pipelines;
 mod reader;
 mod reference;
 mod secret;
@@ -13,7 +14,6 @@ mod setting;
 mod settings;
 mod unknown;
 mod yaml;
-pub mod pipelines;
 
 pub use diagnostics::{Diagnostic, Severity, nearest};
 pub use kinds::{ByteSize, Names, Threads};

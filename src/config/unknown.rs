@@ -54,12 +54,18 @@ pub(super) fn in_flags(overrides: &[Override]) -> Vec<Diagnostic> {
         .collect()
 }
 
-/// Variables of our prefix that nothing reads. Only warnings, since Kubernetes makes some of its own
-/// (`RECORDKEEPER_PORT`, `RECORDKEEPER_SERVICE_HOST`) for a service of our name.
+/// What Kubernetes calls the variables that it makes for a service of our name.
+const KUBERNETES_VARIABLES: [&str; 2] = ["RECORDKEEPER_PORT", "RECORDKEEPER_SERVICE_"];
+
+/// Variables of our prefix that nothing reads. Only warnings: while versions change, one may know what another does not.
 pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<Diagnostic> {
     let settings = SECTIONS.iter().flat_map(|section| section.settings).map(|def| def.variable());
     let known: Vec<String> = settings.chain(OWN_VARIABLES.map(str::to_owned)).collect();
-    let ours = names.into_iter().filter(|name| name.starts_with("RECORDKEEPER_") && !known.contains(name));
+    let ours = names.into_iter().filter(|name| {
+        name.starts_with("RECORDKEEPER_")
+            && !known.contains(name)
+            && !KUBERNETES_VARIABLES.iter().any(|prefix| name.starts_with(prefix))
+    });
     ours.map(|name| {
         let near = nearest(&name, known.iter().map(String::as_str)).map(|near| format!("did you mean {near}?"));
         let finding = Diagnostic::warning(name, None, "variable has no effect: no setting is named so");
@@ -135,4 +141,17 @@ fn unknown(path: &Path, section: &str, entry: &Entry, meant: &mut BTreeSet<Strin
         .chain(SECTIONS.iter().map(|known| known.name).filter(|name| section.is_empty() && !name.is_empty()))
         .collect();
     fault.with_hint(format!("known here: {}", all.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_nothing_reads_is_told_and_those_of_kubernetes_are_not() {
+        let names = ["RECORDKEEPER_REDIS_URI", "RECORDKEEPER_REDIS_URL", "RECORDKEEPER_PORT_9464_TCP", "HOME"];
+        let found = unknown_variables(names.map(str::to_owned));
+        let told: Vec<_> = found.iter().map(|finding| (finding.file.to_str(), finding.hint.as_deref())).collect();
+        assert_eq!(told, [(Some("RECORDKEEPER_REDIS_URI"), Some("did you mean RECORDKEEPER_REDIS_URL?"))]);
+    }
 }

@@ -12,14 +12,27 @@ dynamodb:
 dedupe: memory
 ";
 
-/// A directory of its own, gone at the end.
+/// A pipeline without faults.
+const PIPELINE: &str = "\
+pipeline: trial
+source:
+  kafka: {topics: [left-out], group: trial, start: earliest}
+routes:
+  - name: nothing
+    match: {topic: left-out}
+    skip: not wanted here
+";
+
+/// A directory of its own with a pipeline in it, gone at the end.
 struct Place(PathBuf);
 
 impl Place {
     fn new(test: &str) -> Self {
         let path = std::env::temp_dir().join(format!("recordkeeper-config-{}-{test}", std::process::id()));
         std::fs::create_dir_all(path.join("pipelines")).unwrap();
-        Self(path)
+        let place = Self(path);
+        place.file("pipelines/trial.yaml", PIPELINE);
+        place
     }
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
@@ -235,10 +248,66 @@ fn no_secret_is_shown_and_none_is_taken_from_file_or_flag() {
 }
 
 #[test]
+fn faults_of_pipelines_are_told_with_those_of_settings() {
+    let place = Place::new("pipelines");
+    place.file("recordkeeper.yaml", &format!("{GOOD}engine:\n  lingr: 5ms\n"));
+    place.file("pipelines/trial.yaml", &PIPELINE.replace("- name:", "-name:"));
+    place.file("pipelines/other.yaml", &PIPELINE.replace("skip:", "skp:").replace("trial", "other"));
+    let refused = place.run(&["check", "--config", "recordkeeper.yaml"], &[]);
+    assert_eq!((refused.status.code(), out(&refused).as_str()), (Some(2), ""));
+    let told = err(&refused);
+    for place in ["recordkeeper.yaml:7:3: error: ", "pipelines/trial.yaml:", "pipelines/other.yaml:7:5: error: "] {
+        assert!(told.lines().any(|line| line.starts_with(place)), "{place}: {told}");
+    }
+    assert!(told.contains("did you mean `skip`?"), "{told}");
+}
+
+#[test]
+fn an_event_is_tried_without_settings_or_backends() {
+    let place = Place::new("event");
+    place.file("event.json", "{\"id\": \"1\"}");
+    let tried = |topic| place.run(&["check", "--event", "event.json", "--topic", topic, "--header", "a=b"], &[]);
+    let skipped = tried("left-out");
+    assert_eq!(skipped.status.code(), Some(0), "{}", err(&skipped));
+    assert_eq!(out(&skipped), "pipeline         trial\noutcome          skipped by a rule\n");
+    let unread = tried("another");
+    assert_eq!(unread.status.code(), Some(1));
+    assert_eq!(err(&unread), "error: no pipeline reads the topic another\n");
+
+    let other = PIPELINE.replace("topics: [left-out]", "topics: [left-out, another]");
+    place.file("pipelines/trial.yaml", &other.replace("topic: left-out", "topic: another, key: \"no-*\""));
+    let refused = tried("another");
+    assert_eq!(refused.status.code(), Some(1), "{}", err(&refused));
+    assert!(out(&refused).contains("outcome          dead letter, unclassified: "), "{}", out(&refused));
+}
+
+#[test]
+fn an_event_is_shown_as_the_shipped_pipelines_take_it() {
+    let place = Place::new("shipped");
+    let event = r#"{"specversion":"1.0","id":"e1","source":"urn:x","type":"wallet.requested","time":"2026-01-02T03:04:05Z",
+        "data":{"user_id":"u1","chain":"evm:1","custody":"hsm","alias":"main"}}"#;
+    let tried = |event: &str| {
+        place.file("event.json", event);
+        let args = ["check", "--event", "event.json", "--topic", "wallet-events", "--pipelines"];
+        place.run(&[&args[..], &[concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines")]].concat(), &[])
+    };
+    let taken = tried(event);
+    assert_eq!(taken.status.code(), Some(0), "{}", err(&taken));
+    for line in ["route            wallet-requested", "record           urn:x|e1", "  custody        hsm"] {
+        assert!(out(&taken).lines().any(|shown| shown == line), "{line}\n{}", out(&taken));
+    }
+    let refused = tried(&event.replace("hsm", "pocket"));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(out(&refused).contains("outcome          dead letter, schema: "), "{}", out(&refused));
+    assert!(!out(&refused).contains("pocket"), "{}", out(&refused));
+}
+
+#[test]
 fn the_example_is_a_configuration_without_findings() {
     let place = Place::new("example");
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordkeeper.example.yaml");
-    let checked = place.run(&["check", "--config", example.to_str().unwrap()], &[]);
+    let pipelines = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines");
+    let checked = place.run(&["check", "--config", example.to_str().unwrap(), "--pipelines", pipelines], &[]);
     assert_eq!((checked.status.code(), err(&checked).as_str()), (Some(0), ""));
     assert!(row(&checked, "kafka.sasl_mechanism").ends_with("AWS_MSK_IAM"));
 }

@@ -13,21 +13,25 @@ section! {
         region: String | "AWS_REGION" | "AWS_DEFAULT_REGION";
         /// Another endpoint than the region's own, such as DynamoDB local or a VPC endpoint.
         endpoint: Option<String> | "AWS_ENDPOINT_URL_DYNAMODB" | "AWS_ENDPOINT_URL";
-        /// Connections kept open, at most.
+        /// Reads and transactions in flight, at most; each has a connection of its own.
         connections: usize = "64" ["1"..="1024"];
         /// How long one attempt of a call may take.
         call_deadline: Duration = "5s" ["100ms"..="1m"];
-        /// Calls in flight, over all lanes, at most.
+        /// Batched write calls in flight, over all tables, at most.
         calls_in_flight: usize = "32" ["1"..="1024"];
         /// Write units a second that a table may be given at most, by the table's name without prefix. Without an entry only throttling slows writes down.
-        write_budgets: Names<u64> = "";
+        write_budgets: Names<u32> = "";
         /// The customer-managed key that `tables create` encrypts new tables with; without it DynamoDB's own.
         kms_key: Option<String>;
+        /// Over how many index keys a new wallet_records table spreads one wallet's records. Reads ask each; existing tables keep theirs.
+        record_shards: u32 = "4" ["1"..="1000"];
+        /// Over how many index keys a new wallet_inventory table spreads the wallets of one chain and status.
+        inventory_shards: u32 = "16" ["1"..="1000"];
     }
 }
 
-/// The tables' names without prefix.
-const TABLES: [&str; 5] = ["wallet_records", "wallet_inventory", "user_wallet_mapping", "wallet_requests", "ledger"];
+/// The tables that the consumer writes to, without prefix.
+const TABLES: [&str; 4] = ["wallet_records", "wallet_inventory", "user_wallet_mapping", "ledger"];
 
 impl DynamodbSettings {
     pub(super) fn check(&self, reader: &mut Reader<'_>) {

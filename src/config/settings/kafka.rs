@@ -32,7 +32,7 @@ choice! {
         ScramSha256 = "SCRAM-SHA-256",
         /// Challenge and response over SHA-512.
         ScramSha512 = "SCRAM-SHA-512",
-        /// Tokens from an OAuth2 endpoint (client credentials).
+        /// A token that something else keeps fresh in a file.
         Oauthbearer = "OAUTHBEARER",
         /// Tokens signed with the AWS credentials of the process (Amazon MSK).
         AwsMskIam = "AWS_MSK_IAM",
@@ -58,14 +58,16 @@ section! {
         key_password_file: Option<PathBuf>;
         /// How the client authenticates; required with `sasl_plaintext` and `sasl_tls`.
         sasl_mechanism: Option<SaslMechanism>;
-        /// The user's name; for OAUTHBEARER the client's id.
+        /// The user's name for PLAIN and SCRAM.
         username: Option<String>;
-        /// The user's password; for OAUTHBEARER the client's secret.
+        /// The user's password for PLAIN and SCRAM.
         password: Option<Secret>;
         /// A file that holds the password.
         password_file: Option<PathBuf>;
-        /// Where OAUTHBEARER fetches its tokens (client credentials).
-        oauth_token_url: Option<String>;
+        /// A file that holds the token of OAUTHBEARER, kept fresh by something else, such as a projected service account token.
+        token_file: Option<PathBuf>;
+        /// The cluster's AWS region for AWS_MSK_IAM; without it that of the tables.
+        region: Option<String>;
         /// The name by which brokers log and limit this client.
         client_id: String = "recordkeeper";
         /// A name that an instance keeps over restarts (static membership), so that a rolling restart moves no partitions. Each instance needs its own.
@@ -101,6 +103,10 @@ const OWNED_OPTIONS: &[(&str, &str)] = &[
     ("enable.partition.eof", ""),
     ("isolation.level", ""),
     ("transactional.id", ""),
+    ("group.protocol", "protocol in the pipeline's source"),
+    ("partition.assignment.strategy", ""),
+    ("test.mock.num.brokers", ""),
+    ("enable.metrics.push", ""),
     ("group.id", ""),
     ("group.instance.id", "kafka.group_instance_id"),
     ("bootstrap.servers", "kafka.bootstrap_servers"),
@@ -111,9 +117,7 @@ const OWNED_OPTIONS: &[(&str, &str)] = &[
     ("sasl.mechanisms", "kafka.sasl_mechanism"),
     ("sasl.username", "kafka.username"),
     ("sasl.password", "kafka.password_file"),
-    ("sasl.oauthbearer.client.id", "kafka.username"),
-    ("sasl.oauthbearer.client.secret", "kafka.password_file"),
-    ("sasl.oauthbearer.token.endpoint.url", "kafka.oauth_token_url"),
+    ("sasl.oauthbearer.config", "kafka.token_file"),
     ("ssl.ca.location", "kafka.ca_file"),
     ("ssl.certificate.location", "kafka.certificate_file"),
     ("ssl.key.location", "kafka.key_file"),
@@ -128,6 +132,17 @@ const OWNED_OPTIONS: &[(&str, &str)] = &[
 ];
 
 impl KafkaSettings {
+    /// What a consumer passes to librdkafka under its names: `options`, and the settings that only librdkafka knows.
+    pub fn consumer_options(&self) -> Names<String> {
+        let mut options = self.options.clone();
+        options.extend([
+            ("client.id".to_owned(), self.client_id.clone()),
+            ("queued.max.messages.kbytes".to_owned(), (self.fetch_queue_bytes_max.0 / 1024).to_string()),
+            ("fetch.queue.backoff.ms".to_owned(), self.fetch_backoff.as_millis().to_string()),
+        ]);
+        options
+    }
+
     /// With secrets read from their files; `None` after an error.
     pub(super) fn checked(mut self, reader: &mut Reader<'_>) -> Option<Self> {
         if self.bootstrap_servers.is_empty() {
@@ -184,7 +199,9 @@ impl KafkaSettings {
 
     fn check_sasl(&self, reader: &mut Reader<'_>) {
         if matches!(self.security, Security::Plaintext | Security::Tls) {
-            for name in ["kafka.sasl_mechanism", "kafka.username", "kafka.password", "kafka.password_file"] {
+            for name in
+                ["kafka.sasl_mechanism", "kafka.username", "kafka.password", "kafka.password_file", "kafka.token_file"]
+            {
                 if reader.is_given(name) {
                     let message = format!("has no effect: kafka.security is {}", self.security.name());
                     reader.warn(name, Fault::with_hint(message, "set kafka.security to sasl_tls"));
@@ -201,16 +218,15 @@ impl KafkaSettings {
             SaslMechanism::Plain | SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 => {
                 &[("kafka.username", self.username.is_some()), ("kafka.password_file", self.password.is_some())]
             }
-            SaslMechanism::Oauthbearer => &[
-                ("kafka.username", self.username.is_some()),
-                ("kafka.password_file", self.password.is_some()),
-                ("kafka.oauth_token_url", self.oauth_token_url.is_some()),
-            ],
+            SaslMechanism::Oauthbearer => &[("kafka.token_file", self.token_file.is_some())],
             SaslMechanism::AwsMskIam => &[],
         };
         for (name, _) in needs.iter().filter(|(_, given)| !given) {
             let message = format!("{} needs {name}", mechanism.name());
             reader.complain("kafka.sasl_mechanism", Fault::new(message));
+        }
+        if let Some(Err(error)) = self.token_file.as_deref().map(std::fs::metadata) {
+            reader.complain("kafka.token_file", Fault::new(format!("cannot be read: {error}")));
         }
         if mechanism == SaslMechanism::Plain && self.security == Security::SaslPlaintext {
             let fault = Fault::with_hint("sends the password readable over the network", "use sasl_tls");
