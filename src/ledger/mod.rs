@@ -3,6 +3,7 @@
 //! What enters are [`Entry`] values that continue a chain; what leaves is where chains end. An append is conditional on
 //! where its writer believes the chain ends, so writers can only extend one contiguous chain.
 
+mod dynamodb;
 mod entry;
 
 use std::sync::Arc;
@@ -74,7 +75,12 @@ pub trait Ledger: Send + Sync {
     fn end<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Option<ChainEnd>, Retry>>;
 
     /// Entries that hold positions above `after`, in order, at most `limit`.
-    fn entries<'a>(&'a self, chain: &'a Chain, after: Position, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>, Retry>>;
+    fn entries<'a>(
+        &'a self,
+        chain: &'a Chain,
+        after: Position,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Entry>, Retry>>;
 
     /// Appends each entry if none begins where it begins. One verdict an entry, in order; chains are unique in a call.
     fn append<'a>(&'a self, entries: &'a [(&'a Chain, &'a Entry)]) -> BoxFuture<'a, Vec<Appended>>;
