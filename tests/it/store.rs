@@ -665,7 +665,7 @@ async fn a_call_refused_as_a_whole_finds_its_culprit_alone() {
 }
 
 #[tokio::test]
-async fn calls_fill_up_across_callers_and_none_waits_for_another_that_went_away() {
+async fn calls_fill_up_across_callers_and_none_waits_for_another() {
     let (_server, proxy, dynamo) = faulty_store().await;
     let records: Vec<_> = (0..400).map(|at| record(&format!("f{at}"), "x", at)).collect();
     let callers = records.chunks(5).map(|chunk| {
@@ -677,25 +677,34 @@ async fn calls_fill_up_across_callers_and_none_waits_for_another_that_went_away(
     let calls = proxy.calls("BatchExecuteStatement");
     assert!(calls <= 24, "{calls} calls for 400 records of 80 callers");
 
-    // One caller holds every slot; two more wait. The first of those takes the statements of both into one call and is
-    // dropped with it: the other is told that nothing is known, and asks again.
-    let more: Vec<_> = (0..110).map(|at| record(&format!("g{at}"), "x", at)).collect();
+    // A caller that goes away, and one that is not polled any more, hold up nobody.
+    let more: Vec<_> = (0..310).map(|at| record(&format!("g{at}"), "x", at)).collect();
     let more: Vec<_> = more.iter().collect();
-    let (mut holder, mut first, mut second) =
-        (dynamo.insert(&more[..100]), dynamo.insert(&more[100..105]), dynamo.insert(&more[105..]));
-    assert!(futures::poll!(&mut holder).is_pending());
-    assert!(futures::poll!(&mut first).is_pending());
-    assert!(futures::poll!(&mut second).is_pending());
-    holder.await.iter().for_each(assert_stored);
-    assert!(futures::poll!(&mut first).is_pending());
-    drop(first);
-    let verdicts = second.await;
-    assert!(
-        verdicts
-            .iter()
-            .all(|verdict| matches!(verdict, Inserted::Retry(retry) if retry.cause == RetryCause::Unavailable)),
-        "{verdicts:?}"
-    );
-    let verdicts = dynamo.insert(&more[105..]).await;
-    assert!(verdicts.iter().all(|verdict| !matches!(verdict, Inserted::Retry(_))), "{verdicts:?}");
+    let (mut gone, mut idle) = (dynamo.insert(&more[..150]), dynamo.insert(&more[150..300]));
+    assert!(futures::poll!(&mut gone).is_pending());
+    assert!(futures::poll!(&mut idle).is_pending());
+    drop(gone);
+    dynamo.insert(&more[300..]).await.iter().for_each(assert_stored);
+    idle.await.iter().for_each(assert_stored);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_on_many_threads_all_get_their_answers() {
+    let (_server, dynamo) = store().await;
+    let callers = (0..8).map(|caller| {
+        let dynamo = dynamo.clone();
+        tokio::spawn(async move {
+            for at in 0..60 {
+                let records = [record(&format!("t{caller}-{at}"), "x", at), record(&format!("shared-{at}"), "x", at)];
+                let verdicts = dynamo.insert(&records.iter().collect::<Vec<_>>()).await;
+                assert_stored(&verdicts[0]);
+                assert!(matches!(verdicts[1], Inserted::Stored { .. } | Inserted::Present(_)), "{verdicts:?}");
+                let states = [wallet(&format!("w{caller}"), Group::Status, at + 1, "active")];
+                assert_eq!(dynamo.change(&[&states[0]]).await, [Changed::Applied]);
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
 }

@@ -1,10 +1,11 @@
 //! Write statements of many callers in few calls.
 //!
-//! Each table has one queue. Callers put their statements in; whoever gets a free call slot takes up to 25 of them from the
-//! front, its own or not, and carries the answers back. So calls fill up by themselves while slots are scarce, and nothing
-//! waits for a timer while they are not.
+//! Each table has one queue. Callers put their statements in; a bounded number of tasks empties it, each taking up to 25 from
+//! the front, whosever they are, as soon as a call slot is free. So calls fill up by themselves while slots are scarce, and
+//! nothing waits for a timer while they are not. Tasks, not callers, make the calls: a caller that is not polled or goes away
+//! holds up nobody else. A task ends with the queue, or with its runtime.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -54,21 +55,31 @@ pub(crate) enum Answer {
     Trouble(Trouble),
 }
 
-/// One table's statements on their way. Not cancel safe: statements of a dropped caller may be written.
+/// One table's statements on their way. Not cancel safe: statements of a caller that went away are still written.
 #[derive(Debug)]
 pub(crate) struct Calls {
     client: Client,
     /// The table's full name, for messages.
     table: String,
     slots: Arc<Semaphore>,
+    tasks_max: usize,
     budget: Budget,
-    /// The longest wait for the budget before a caller is told to come back later.
+    /// The longest wait for the budget before callers are told to come back later.
     wait_max: Duration,
-    queue: Mutex<VecDeque<Waiting>>,
-    /// Held by the one caller that fills the next call.
+    queue: Mutex<Queue>,
+    /// Held by the one task that fills the next call.
     turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    /// Tasks that there are.
+    tasks: usize,
+    /// Those of them that are about to take statements, not busy with a call.
+    ready: usize,
     /// How many statements more are sent one a call.
-    alone: AtomicUsize,
+    alone: usize,
 }
 
 #[derive(Debug)]
@@ -82,31 +93,35 @@ struct Waiting {
 #[derive(Debug)]
 struct Group {
     answers: Mutex<Vec<Option<Answer>>>,
-    queued: AtomicUsize,
     unanswered: AtomicUsize,
     finished: Notify,
 }
 
-impl Group {
-    fn answer(&self, place: usize, answer: Answer) {
-        if let Some(slot) = lock(&self.answers).get_mut(place) {
+impl Waiting {
+    fn answer(self, answer: Answer) {
+        if let Some(slot) = lock(&self.group.answers).get_mut(self.place) {
             *slot = Some(answer);
         }
-        if self.unanswered.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.finished.notify_one();
+        if self.group.unanswered.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.group.finished.notify_one();
         }
     }
 }
 
-/// Statements taken from the queue; those that nobody answered are unknown, also when the one who took them goes away.
+/// Statements taken from the queue; those that nobody answered are unknown, also when their task ends with its runtime.
 struct Batch {
     waiting: Vec<Option<Waiting>>,
 }
 
 impl Batch {
+    /// Write units: one for each KB begun.
+    fn units(&self) -> usize {
+        self.waiting.iter().flatten().map(|waiting| waiting.statement.bytes.div_ceil(1024).max(1)).sum()
+    }
+
     fn answer(&mut self, at: usize, answer: Answer) {
         if let Some(waiting) = self.waiting.get_mut(at).and_then(Option::take) {
-            waiting.group.answer(waiting.place, answer);
+            waiting.answer(answer);
         }
     }
 }
@@ -114,69 +129,98 @@ impl Batch {
 impl Drop for Batch {
     fn drop(&mut self) {
         for at in 0..self.waiting.len() {
-            self.answer(at, Answer::Trouble(codes::unavailable("the call was given up".to_owned())));
+            self.answer(at, given_up());
         }
     }
 }
 
-/// Takes a dropped caller's statements out of the queue.
-struct Leaving<'a> {
-    calls: &'a Calls,
-    group: Arc<Group>,
+fn given_up() -> Answer {
+    Answer::Trouble(codes::unavailable("the call was given up".to_owned()))
 }
 
-impl Drop for Leaving<'_> {
+/// A task's place among the queue's tasks, given back however it ends.
+struct Task {
+    calls: Arc<Calls>,
+    state: TaskState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TaskState {
+    Ready,
+    Busy,
+    Left,
+}
+
+impl Task {
+    /// Always under the queue's lock, so that nobody counts on a task that is about to leave.
+    fn enter(&mut self, queue: &mut Queue, state: TaskState) {
+        let count = |state| (usize::from(state != TaskState::Left), usize::from(state == TaskState::Ready));
+        let ((tasks_before, ready_before), (tasks, ready)) = (count(self.state), count(state));
+        queue.tasks = queue.tasks + tasks - tasks_before;
+        queue.ready = queue.ready + ready - ready_before;
+        self.state = state;
+    }
+}
+
+impl Drop for Task {
     fn drop(&mut self) {
-        if self.group.queued.load(Ordering::Acquire) > 0 {
-            let trouble = codes::unavailable("the caller went away".to_owned());
-            self.calls.withdraw(&self.group, &trouble);
+        if self.state == TaskState::Left {
+            return;
         }
+        // Its runtime ends, or it panicked. The last one may leave statements behind that nobody else would answer.
+        let calls = self.calls.clone();
+        let mut queue = lock(&calls.queue);
+        self.enter(&mut queue, TaskState::Left);
+        let left = if queue.tasks == 0 { std::mem::take(&mut queue.waiting) } else { VecDeque::new() };
+        drop(queue);
+        left.into_iter().for_each(|waiting| waiting.answer(given_up()));
     }
 }
 
 impl Calls {
-    /// For one table; `slots` bounds the calls in flight, and may be shared between tables.
+    /// For one table. At most `tasks_max` of its calls are in flight, and of all tables together as many as `slots` has.
     pub(crate) fn new(
         client: Client,
         table: String,
-        slots: Arc<Semaphore>,
+        (slots, tasks_max): (Arc<Semaphore>, usize),
         budget: Budget,
         wait_max: Duration,
-    ) -> Self {
-        Self {
-            client,
-            table,
-            slots,
-            budget,
-            wait_max,
-            queue: Mutex::default(),
-            turn: tokio::sync::Mutex::new(()),
-            alone: AtomicUsize::new(0),
-        }
+    ) -> Arc<Self> {
+        let (queue, turn) = (Mutex::default(), tokio::sync::Mutex::new(()));
+        Arc::new(Self { client, table, slots, tasks_max, budget, wait_max, queue, turn })
     }
 
     /// Runs all; one answer a statement, in order.
-    pub(crate) async fn run(&self, statements: Vec<Statement>) -> Vec<Answer> {
+    pub(crate) async fn run(self: &Arc<Self>, statements: Vec<Statement>) -> Vec<Answer> {
         if statements.is_empty() {
             return Vec::new();
         }
         let count = statements.len();
         let group = Arc::new(Group {
             answers: Mutex::new(vec![None; count]),
-            queued: AtomicUsize::new(count),
             unanswered: AtomicUsize::new(count),
             finished: Notify::new(),
         });
-        let waiting = statements.into_iter().enumerate();
-        lock(&self.queue).extend(waiting.map(|(place, statement)| Waiting { statement, place, group: group.clone() }));
-        let _leaving = Leaving { calls: self, group: group.clone() };
-        // One driver for each call that this caller's statements may need; each stops once none of them is queued.
-        futures::future::join_all((0..count.div_ceil(STATEMENTS_MAX)).map(|_| self.drive(&group))).await;
+        self.push(statements, &group);
         while group.unanswered.load(Ordering::Acquire) > 0 {
             group.finished.notified().await;
         }
-        let unknown = || Answer::Trouble(codes::unavailable(format!("{}: no answer", self.table)));
-        std::mem::take(&mut *lock(&group.answers)).into_iter().map(|answer| answer.unwrap_or_else(unknown)).collect()
+        std::mem::take(&mut *lock(&group.answers)).into_iter().map(|answer| answer.unwrap_or_else(given_up)).collect()
+    }
+
+    /// Queues the statements and starts as many tasks as they need and may have.
+    fn push(self: &Arc<Self>, statements: Vec<Statement>, group: &Arc<Group>) {
+        let mut queue = lock(&self.queue);
+        let waiting = statements.into_iter().enumerate();
+        queue.waiting.extend(waiting.map(|(place, statement)| Waiting { statement, place, group: group.clone() }));
+        let needed = queue.waiting.len().div_ceil(STATEMENTS_MAX).saturating_sub(queue.ready);
+        let started = needed.min(self.tasks_max.saturating_sub(queue.tasks));
+        queue.tasks += started;
+        queue.ready += started;
+        drop(queue);
+        for _ in 0..started {
+            tokio::spawn(Task { calls: self.clone(), state: TaskState::Ready }.work());
+        }
     }
 
     /// Writes units a second at the moment; `None` = no limit.
@@ -184,78 +228,18 @@ impl Calls {
         self.budget.rate(Instant::now())
     }
 
-    /// Makes calls until none of the group's statements is queued.
-    async fn drive(&self, group: &Group) {
-        while group.queued.load(Ordering::Acquire) > 0 {
-            let turn = self.turn.lock().await;
-            let wait = self.budget.delay(Instant::now());
-            if wait > self.wait_max {
+    /// Waits until the budget allows another call, or answers everything if that takes too long.
+    async fn wait_for_budget(&self) {
+        let wait = self.budget.delay(Instant::now());
+        if wait > self.wait_max {
+            let left = std::mem::take(&mut lock(&self.queue).waiting);
+            for waiting in left {
                 let detail = format!("{}: the write budget is spent", self.table);
                 let retry = Retry { cause: RetryCause::Throttled, after: Some(wait), detail };
-                self.withdraw(group, &Trouble::Retry(retry));
-                return;
+                waiting.answer(Answer::Trouble(Trouble::Retry(retry)));
             }
-            if wait > Duration::ZERO {
-                tokio::time::sleep(wait).await;
-            }
-            // The semaphore is never closed; were it, going on without a slot would be right.
-            let _slot = self.slots.acquire().await.ok();
-            if group.queued.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            let batch = self.take();
-            drop(turn);
-            self.execute(batch).await;
-        }
-    }
-
-    /// From the front, one key once, within a call's limits.
-    fn take(&self) -> Batch {
-        let (mut keys, mut bytes) = (HashSet::with_capacity(STATEMENTS_MAX), 0);
-        let (mut taken, mut left) = (Vec::with_capacity(STATEMENTS_MAX), VecDeque::new());
-        let mut units = 0;
-        let alone = self.alone.load(Ordering::Acquire);
-        let most = if alone > 0 { 1 } else { STATEMENTS_MAX };
-        self.alone.store(alone.saturating_sub(1), Ordering::Release);
-        let mut queue = lock(&self.queue);
-        while taken.len() < most
-            && let Some(waiting) = queue.pop_front()
-        {
-            let full = !taken.is_empty() && bytes + waiting.statement.bytes > CALL_BYTES_MAX;
-            if full || keys.contains(&waiting.statement.key_hash) {
-                left.push_back(waiting);
-                if full {
-                    break;
-                }
-                continue;
-            }
-            keys.insert(waiting.statement.key_hash);
-            bytes += waiting.statement.bytes;
-            units += waiting.statement.bytes.div_ceil(1024).max(1);
-            waiting.group.queued.fetch_sub(1, Ordering::AcqRel);
-            taken.push(Some(waiting));
-        }
-        while let Some(waiting) = left.pop_back() {
-            queue.push_front(waiting);
-        }
-        drop(queue);
-        self.budget.spend(units, Instant::now());
-        Batch { waiting: taken }
-    }
-
-    /// Takes the group's statements out of the queue and answers them all alike.
-    fn withdraw(&self, group: &Group, trouble: &Trouble) {
-        let mut out = Vec::new();
-        lock(&self.queue).retain(|waiting| {
-            let theirs = std::ptr::eq(Arc::as_ptr(&waiting.group), group);
-            if theirs {
-                out.push(waiting.place);
-            }
-            !theirs
-        });
-        group.queued.fetch_sub(out.len(), Ordering::AcqRel);
-        for place in out {
-            group.answer(place, Answer::Trouble(trouble.clone()));
+        } else if wait > Duration::ZERO {
+            tokio::time::sleep(wait).await;
         }
     }
 
@@ -277,7 +261,7 @@ impl Calls {
         let trouble = match trouble {
             // A call that is refused as a whole does not say because of which statement. Sent again, they go alone.
             Trouble::Rejected(detail) if batch.waiting.len() > 1 => {
-                self.alone.store(ALONE_AFTER_REFUSAL, Ordering::Release);
+                lock(&self.queue).alone = ALONE_AFTER_REFUSAL;
                 codes::unavailable(format!(
                     "{detail} (a call of {} as a whole; the next go alone)",
                     batch.waiting.len()
@@ -322,6 +306,60 @@ impl Calls {
     }
 }
 
+impl Task {
+    /// Makes calls until the queue is empty.
+    async fn work(mut self) {
+        let calls = self.calls.clone();
+        loop {
+            let turn = calls.turn.lock().await;
+            calls.wait_for_budget().await;
+            // The semaphore is never closed; were it, going on without a slot would be right.
+            let _slot = calls.slots.acquire().await.ok();
+            let batch = {
+                let mut queue = lock(&calls.queue);
+                if queue.waiting.is_empty() {
+                    return self.enter(&mut queue, TaskState::Left);
+                }
+                self.enter(&mut queue, TaskState::Busy);
+                queue.take()
+            };
+            calls.budget.spend(batch.units(), Instant::now());
+            drop(turn);
+            calls.execute(batch).await;
+            self.enter(&mut lock(&calls.queue), TaskState::Ready);
+        }
+    }
+}
+
+impl Queue {
+    /// From the front, one key once, within a call's limits; at least one statement if there is any.
+    fn take(&mut self) -> Batch {
+        let most = if self.alone > 0 { 1 } else { STATEMENTS_MAX };
+        self.alone = self.alone.saturating_sub(1);
+        let mut taken: Vec<Option<Waiting>> = Vec::with_capacity(most);
+        let (mut passed, mut bytes) = (Vec::new(), 0);
+        while taken.len() < most
+            && let Some(waiting) = self.waiting.pop_front()
+        {
+            let known = |other: &Waiting| other.statement.key_hash == waiting.statement.key_hash;
+            let full = !taken.is_empty() && bytes + waiting.statement.bytes > CALL_BYTES_MAX;
+            if full || taken.iter().flatten().any(known) {
+                passed.push(waiting);
+                if full {
+                    break;
+                }
+            } else {
+                bytes += waiting.statement.bytes;
+                taken.push(Some(waiting));
+            }
+        }
+        for waiting in passed.into_iter().rev() {
+            self.waiting.push_front(waiting);
+        }
+        Batch { waiting: taken }
+    }
+}
+
 fn is_throttle(trouble: &Trouble) -> bool {
     matches!(trouble, Trouble::Retry(Retry { cause: RetryCause::Throttled, .. }))
 }
@@ -336,4 +374,54 @@ fn request(statement: &mut Statement) -> Result<BatchStatementRequest, BuildErro
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn queue(statements: &[(u64, usize)]) -> Queue {
+        let group = Arc::new(Group {
+            answers: Mutex::new(vec![None; statements.len()]),
+            unanswered: AtomicUsize::new(statements.len()),
+            finished: Notify::new(),
+        });
+        let waiting = statements.iter().enumerate().map(|(place, (key_hash, bytes))| {
+            let statement = Statement { key_hash: *key_hash, text: "".into(), parameters: Vec::new(), bytes: *bytes };
+            Waiting { statement, place, group: group.clone() }
+        });
+        Queue { waiting: waiting.collect(), ..Queue::default() }
+    }
+
+    proptest! {
+        #[test]
+        fn every_statement_is_taken_once_within_the_limits_and_one_keys_in_order(
+            statements in proptest::collection::vec((0u64..12, 1usize..CALL_BYTES_MAX / 3), 0..120),
+            alone in 0usize..4,
+        ) {
+            let mut queue = queue(&statements);
+            queue.alone = alone;
+            let (mut seen, mut calls) = (Vec::new(), 0);
+            while !queue.waiting.is_empty() {
+                let batch = queue.take();
+                let taken: Vec<_> = batch.waiting.iter().flatten().collect();
+                prop_assert!(!taken.is_empty());
+                let most = if calls < alone { 1 } else { STATEMENTS_MAX };
+                prop_assert!(taken.len() <= most);
+                prop_assert!(taken.iter().map(|waiting| waiting.statement.bytes).sum::<usize>() <= CALL_BYTES_MAX);
+                let mut keys: Vec<_> = taken.iter().map(|waiting| waiting.statement.key_hash).collect();
+                keys.sort_unstable();
+                prop_assert!(keys.is_sorted_by(|a, b| a < b), "one key once a call");
+                seen.extend(taken.iter().map(|waiting| waiting.place));
+                calls += 1;
+            }
+            for key in 0..12 {
+                let of_key: Vec<_> = seen.iter().filter(|place| statements[**place].0 == key).collect();
+                prop_assert!(of_key.is_sorted());
+            }
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (0..statements.len()).collect::<Vec<_>>());
+        }
+    }
 }

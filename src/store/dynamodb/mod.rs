@@ -134,10 +134,10 @@ impl From<Trouble> for StoreError {
 pub struct Dynamo {
     client: Client,
     config: DynamoConfig,
-    records: Calls,
-    wallets: Calls,
-    mappings: Calls,
-    ledger: Calls,
+    records: Arc<Calls>,
+    wallets: Arc<Calls>,
+    mappings: Arc<Calls>,
+    ledger: Arc<Calls>,
     connections: Semaphore,
     shards: OnceCell<ShardCounts>,
     record_texts: insert::Texts,
@@ -178,7 +178,13 @@ impl Dynamo {
         let units = config.write_units_per_second;
         let calls = |table: Table, units| {
             let name = format!("{}{}", config.table_prefix, table.name());
-            Calls::new(client.clone(), name, slots.clone(), Budget::new(units, Instant::now()), config.call_deadline)
+            Calls::new(
+                client.clone(),
+                name,
+                (slots.clone(), config.calls_in_flight_max),
+                Budget::new(units, Instant::now()),
+                config.call_deadline,
+            )
         };
         let dynamo = Self {
             records: calls(Table::Records, units.records),
@@ -214,7 +220,7 @@ impl Dynamo {
         self.calls(table).rate()
     }
 
-    pub(crate) fn calls(&self, table: Table) -> &Calls {
+    pub(crate) fn calls(&self, table: Table) -> &Arc<Calls> {
         match table {
             Table::Records => &self.records,
             Table::Wallets => &self.wallets,
