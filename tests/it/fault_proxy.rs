@@ -106,7 +106,8 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             (status, answer.to_string()).into_response()
         }
         Some(Fault::CallFails { code }) => {
-            let answer = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "spoiled"});
+            let answer = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "spoiled",
+                "throttlingReasons": [{"reason": "IndexWriteKeyRangeThroughputExceeded", "resource": "arn:index/by_wallet"}]});
             (StatusCode::BAD_REQUEST, answer.to_string()).into_response()
         }
     }

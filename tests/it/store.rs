@@ -595,6 +595,11 @@ async fn a_throttled_statement_is_told_alone_and_slows_its_table_down() {
     }
     assert!(dynamo.write_rate(recordkeeper::store::dynamodb::Table::Records).is_some());
     assert!(dynamo.write_rate(recordkeeper::store::dynamodb::Table::Wallets).is_none());
+    proxy.next("BatchExecuteStatement", Fault::CallFails { code: "ThrottlingException" });
+    let verdicts = dynamo.insert(&[all[4]]).await;
+    let Inserted::Retry(retry) = &verdicts[0] else { panic!("{verdicts:?}") };
+    assert_eq!(retry.cause, RetryCause::Throttled);
+    assert!(retry.detail.contains("index/by_wallet"), "names what is hot: {}", retry.detail);
     // What was left over, and only that, is new.
     let verdicts = dynamo.insert(&[all[4]]).await;
     stored(&verdicts[0]);

@@ -288,7 +288,7 @@ impl Calls {
                 }
                 codes::unavailable(format!("{}: {} answers to {count} statements", self.table, responses.len()))
             }
-            Err(error) => codes::by_error(&error, &self.table),
+            Err(error) => codes::by_batch_error(&error, &self.table),
         };
         if is_throttle(&trouble) {
             self.budget.throttled(Instant::now());

@@ -1,8 +1,12 @@
 //! What the store's error codes mean. Codes only, never texts: a code that is not known here may pass.
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::batch_execute_statement::BatchExecuteStatementError;
 
 use crate::store::{Retry, RetryCause};
+
+/// The most characters of the store's own message that are passed on: enough to say what is wrong, too few to carry data.
+const MESSAGE_CHARS_MAX: usize = 200;
 
 /// Trouble with one statement or one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +19,7 @@ pub(crate) enum Trouble {
 
 /// By code; `what` names the table and the operation.
 pub(crate) fn by_code(code: &str, message: &str, what: &str) -> Trouble {
+    let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
     let cause = match code {
         "ProvisionedThroughputExceeded"
         | "ProvisionedThroughputExceededException"
@@ -64,6 +69,21 @@ pub(crate) fn by_error<E: ProvideErrorMetadata + std::error::Error + 'static>(
         SdkError::ResponseError(_) => unavailable(format!("{what}: an answer that cannot be read")),
         other => unavailable(format!("{what}: {}", source_texts(other))),
     }
+}
+
+/// A batch of statements that failed as a whole: of a throttle also why, and which table or index it was.
+pub(crate) fn by_batch_error(error: &SdkError<BatchExecuteStatementError>, what: &str) -> Trouble {
+    let reasons = match error.as_service_error() {
+        Some(BatchExecuteStatementError::ThrottlingException(slow)) => slow.throttling_reasons(),
+        Some(BatchExecuteStatementError::RequestLimitExceeded(slow)) => slow.throttling_reasons(),
+        _ => &[],
+    };
+    let mut what = what.to_owned();
+    for reason in reasons {
+        let (why, resource) = (reason.reason().unwrap_or("no reason"), reason.resource().unwrap_or("no resource"));
+        what.push_str(&format!(" ({why} at {resource})"));
+    }
+    by_error(error, &what)
 }
 
 /// Nothing is known about what became of it.
