@@ -1,1 +1,4 @@
-//! To be written.
+//! Parts that run in the process instead of beside it.
+
+#[cfg(feature = "embedded")]
+pub mod dynamodb;

@@ -3,6 +3,7 @@
 //! What enters are [`Entry`] values that continue a chain; what leaves is where chains end. An append is conditional on
 //! where its writer believes the chain ends, so writers can only extend one contiguous chain.
 
+mod dynamodb;
 mod entry;
 
 use std::sync::Arc;

@@ -3,5 +3,7 @@
 
 mod config;
 mod examples;
+mod fault_proxy;
 mod generate;
 mod policies;
+mod store;

@@ -1,0 +1,213 @@
+//! Chains in DynamoDB: one item an entry, under the chain's key and where the entry begins.
+//!
+//! An append inserts if absent: two writers that believe in the same end cannot both extend it.
+
+use std::collections::BTreeMap;
+
+use futures::future::BoxFuture;
+
+use super::{Appended, Chain, ChainEnd, Entry, Ledger, Outcomes, StartItem};
+use crate::event::ids::escape_into;
+use crate::event::{Digest, FORMAT, Position, SetDigest};
+use crate::store::dynamodb::read::{Query, Range};
+use crate::store::dynamodb::{Answer, Attributes, Dynamo, Item, StoreError, StoreTrouble, Table, Value, stored_now};
+use crate::store::{Retry, RetryCause};
+
+/// The sort key of a start item.
+const START_FROM: &str = "0";
+
+impl Ledger for Dynamo {
+    fn end<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Option<ChainEnd>, Retry>> {
+        Box::pin(async move {
+            let key = chain.key();
+            let Some(item) = self.ledger_items(&key, None, true, 1).await?.into_iter().next() else { return Ok(None) };
+            let (entry, digest) = read_checked(&item, &key)?;
+            Ok(Some(ChainEnd { position: entry.to, digest, nonce: entry.nonce }))
+        })
+    }
+
+    fn entries<'a>(
+        &'a self,
+        chain: &'a Chain,
+        after: Position,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Entry>, Retry>> {
+        Box::pin(async move {
+            let key = chain.key();
+            // The entry that begins at or below `after` may reach above it.
+            let below = Some(Range::AtMost(after.sort_key()));
+            let mut entries = Vec::new();
+            for item in self.ledger_items(&key, below, true, 1).await? {
+                let (entry, _) = read_checked(&item, &key)?;
+                if entry.to > after {
+                    entries.push(entry);
+                }
+            }
+            let left = limit.saturating_sub(entries.len());
+            for item in self.ledger_items(&key, Some(Range::Above(after.sort_key())), false, left).await? {
+                entries.push(read_checked(&item, &key)?.0);
+            }
+            entries.truncate(limit);
+            Ok(entries)
+        })
+    }
+
+    fn append<'a>(&'a self, entries: &'a [(&'a Chain, &'a Entry)]) -> BoxFuture<'a, Vec<Appended>> {
+        Box::pin(async move {
+            let items = entries.iter().map(|(chain, entry)| attributes(&chain.key(), entry)).collect();
+            let answers = self.insert_ledger_items(items).await;
+            answers.into_iter().map(appended).collect()
+        })
+    }
+
+    fn start_item<'a>(&'a self, chain: &'a Chain, proposed: &'a StartItem) -> BoxFuture<'a, Result<StartItem, Retry>> {
+        Box::pin(async move {
+            let starts: BTreeMap<_, _> = proposed
+                .starts
+                .iter()
+                .map(|(name, position)| (name.clone(), Value::Text(position.sort_key())))
+                .collect();
+            let attributes = vec![
+                ("created_at", Value::Text(stored_now())),
+                ("format", Value::Number(FORMAT.to_string())),
+                ("from", Value::Text(START_FROM.to_owned())),
+                ("ledger_id", Value::Text(start_key(chain))),
+                ("starts", Value::Map(starts)),
+            ];
+            if let Some(Answer::Trouble(trouble)) = self.insert_ledger_items(vec![attributes]).await.pop() {
+                return Err(retry(trouble));
+            }
+            // Whoever was first: what stands counts.
+            let standing = self.find_start_item(chain).await?;
+            standing.ok_or_else(|| retry(StoreTrouble::Rejected("ledger: the start item came and went".to_owned())))
+        })
+    }
+
+    fn find_start_item<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Option<StartItem>, Retry>> {
+        Box::pin(async move {
+            let key = start_key(chain);
+            let Some(item) = self.ledger_items(&key, None, false, 1).await?.into_iter().next() else { return Ok(None) };
+            read_start(&item).map(Some).map_err(|what| garbled(&key, &what))
+        })
+    }
+}
+
+impl Dynamo {
+    async fn ledger_items(
+        &self,
+        key: &str,
+        range: Option<Range>,
+        last_first: bool,
+        limit: usize,
+    ) -> Result<Vec<Item>, Retry> {
+        let query = Query {
+            table: Table::Ledger,
+            index: false,
+            key: key.to_owned(),
+            range,
+            newest_first: last_first,
+            limit,
+            strong: true,
+            start: None,
+        };
+        self.query(query).await.map_err(|error| match error {
+            StoreError::Away(retry) => retry,
+            error @ (StoreError::Setting(_) | StoreError::Refused(_) | StoreError::NotStrong(_)) => {
+                Retry { cause: RetryCause::Refused, after: None, detail: error.to_string() }
+            }
+        })
+    }
+}
+
+/// The key of a group's start item on a topic. It has fewer parts than any chain's key.
+fn start_key(chain: &Chain) -> String {
+    let mut key = "start#".to_owned();
+    let partition = &chain.partition;
+    for part in [&*chain.group, &partition.cluster, &partition.topic, &partition.topic_id] {
+        escape_into(&mut key, part);
+        key.push('|');
+    }
+    key.push_str(&partition.epoch.to_string());
+    key
+}
+
+fn attributes(chain_key: &str, entry: &Entry) -> Attributes {
+    let text = |text: &str| Value::Text(text.to_owned());
+    vec![
+        ("attested_at", text(&entry.attested_at)),
+        ("digest", Value::Text(entry.digest(chain_key).hex())),
+        ("format", Value::Number(FORMAT.to_string())),
+        ("from", Value::Text(entry.from.sort_key())),
+        ("ledger_id", text(chain_key)),
+        ("nonce", text(&entry.nonce)),
+        ("outcomes", Value::Text(entry.outcomes.text())),
+        ("previous", Value::Text(entry.previous.hex())),
+        ("record_count", Value::Number(entry.record_count.to_string())),
+        ("records", Value::Text(entry.records.hex())),
+        ("revision", text(&entry.revision)),
+        ("to", Value::Text(entry.to.sort_key())),
+        ("writer", text(&entry.writer)),
+    ]
+}
+
+fn appended(answer: Answer) -> Appended {
+    match answer {
+        Answer::Done => Appended::Done,
+        Answer::Exists => Appended::Refused,
+        Answer::ConditionFailed(_) => {
+            let detail = "ledger: an INSERT was answered as if it had a condition".to_owned();
+            Appended::Retry(Retry { cause: RetryCause::Unavailable, after: None, detail })
+        }
+        Answer::Trouble(trouble) => Appended::Retry(retry(trouble)),
+    }
+}
+
+/// An entry cannot be given up: what the store refuses waits until somebody mends it.
+fn retry(trouble: StoreTrouble) -> Retry {
+    match trouble {
+        StoreTrouble::Retry(retry) => retry,
+        StoreTrouble::Rejected(detail) => Retry { cause: RetryCause::Refused, after: None, detail },
+    }
+}
+
+fn garbled(key: &str, what: &str) -> Retry {
+    let detail = format!("ledger: {key}: {what}: run `recordkeeper verify`");
+    Retry { cause: RetryCause::Refused, after: None, detail }
+}
+
+/// An entry that fits its own digest.
+fn read_checked(item: &Item, chain_key: &str) -> Result<(Entry, Digest), Retry> {
+    let (entry, digest) = read(item).map_err(|what| garbled(chain_key, &what))?;
+    if entry.digest(chain_key) != digest {
+        return Err(garbled(chain_key, &format!("the entry from {} does not fit its digest", entry.from)));
+    }
+    Ok((entry, digest))
+}
+
+fn read(item: &Item) -> Result<(Entry, Digest), String> {
+    let text = |name: &str| item.get(name).and_then(Value::text).ok_or(format!("{name} is missing or no text"));
+    let position = |name: &str| Position::from_sort_key(text(name)?).ok_or(format!("{name} is no position"));
+    let digest = |name: &str| Digest::from_hex(text(name)?).ok_or(format!("{name} is no digest"));
+    let entry = Entry {
+        from: position("from")?,
+        to: position("to")?,
+        outcomes: Outcomes::parse(text("outcomes")?).ok_or("outcomes cannot be read")?,
+        records: SetDigest::from_hex(text("records")?).ok_or("records is no digest")?,
+        record_count: item.get("record_count").and_then(Value::integer).ok_or("record_count is no count")?,
+        revision: text("revision")?.to_owned(),
+        writer: text("writer")?.to_owned(),
+        nonce: text("nonce")?.to_owned(),
+        previous: digest("previous")?,
+        attested_at: text("attested_at")?.to_owned(),
+    };
+    Ok((entry, digest("digest")?))
+}
+
+fn read_start(item: &Item) -> Result<StartItem, String> {
+    let Some(Value::Map(starts)) = item.get("starts") else { return Err("starts is no map".to_owned()) };
+    let read = |(name, value): (&String, &Value)| {
+        let position = value.text().and_then(Position::from_sort_key).ok_or(format!("start of {name} is no position"));
+        Ok((name.clone(), position?))
+    };
+    Ok(StartItem { starts: starts.iter().map(read).collect::<Result<_, String>>()? })
+}
