@@ -1,1 +1,3 @@
-//! To be written.
+//! Parts that run in the process instead of beside it.
+
+pub mod kafka;

@@ -146,7 +146,13 @@ mod tests {
 
     #[test]
     fn sort_keys_sort_like_positions() {
-        let positions = [Position::Begin, Position::Offset(0), Position::Offset(9), Position::Offset(10), Position::Offset(u64::MAX)];
+        let positions = [
+            Position::Begin,
+            Position::Offset(0),
+            Position::Offset(9),
+            Position::Offset(10),
+            Position::Offset(u64::MAX),
+        ];
         let keys: Vec<_> = positions.iter().map(|p| p.sort_key()).collect();
         assert!(keys.is_sorted());
         for (position, key) in positions.iter().zip(&keys) {
@@ -159,7 +165,13 @@ mod tests {
 
     #[test]
     fn an_origin_reads_back_whatever_its_names_hold() {
-        let partition = Partition { cluster: "a|b%".into(), topic: "t".into(), topic_id: String::new(), epoch: 3, name: "7".into() };
+        let partition = Partition {
+            cluster: "a|b%".into(),
+            topic: "t".into(),
+            topic_id: String::new(),
+            epoch: 3,
+            name: "7".into(),
+        };
         let origin = Origin { partition: Arc::new(partition), position: Position::Offset(42) };
         assert_eq!(origin.text(), "a%7Cb%25|t||3|7|42");
         assert_eq!(Origin::parse(&origin.text()), Some(origin));

@@ -34,7 +34,14 @@ pub struct CreationRequest {
 }
 
 /// SHA-256 over tenant, user id, chain, custody, alias and generation, each as a 4-byte big-endian length and its bytes.
-pub fn request_digest(tenant: &str, user_id: &str, chain: &str, custody: &str, alias: &str, generation: &str) -> Digest {
+pub fn request_digest(
+    tenant: &str,
+    user_id: &str,
+    chain: &str,
+    custody: &str,
+    alias: &str,
+    generation: &str,
+) -> Digest {
     let mut hash = Sha256::new();
     for part in [tenant, user_id, chain, custody, alias, generation] {
         let length = u32::try_from(part.len()).unwrap_or(u32::MAX);

@@ -139,7 +139,16 @@ impl Entry {
         let (outcomes, records, count) = (self.outcomes.text(), self.records.hex(), self.record_count.to_string());
         let previous = self.previous.hex();
         for part in [
-            chain_key, &from, &to, &outcomes, &records, &count, &self.revision, &self.writer, &self.nonce, &previous,
+            chain_key,
+            &from,
+            &to,
+            &outcomes,
+            &records,
+            &count,
+            &self.revision,
+            &self.writer,
+            &self.nonce,
+            &previous,
             &self.attested_at,
         ] {
             hash.update((part.len() as u64).to_be_bytes());
@@ -155,7 +164,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn outcomes() -> impl Strategy<Value = Vec<Outcome>> {
-        let one = prop_oneof![Just(Outcome::Recorded), Just(Outcome::Duplicate), Just(Outcome::DeadLettered), Just(Outcome::Hole)];
+        let one = prop_oneof![
+            Just(Outcome::Recorded),
+            Just(Outcome::Duplicate),
+            Just(Outcome::DeadLettered),
+            Just(Outcome::Hole)
+        ];
         proptest::collection::vec(one, 0..40)
     }
 

@@ -74,7 +74,12 @@ pub trait Ledger: Send + Sync {
     fn end<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Option<ChainEnd>, Retry>>;
 
     /// Entries that hold positions above `after`, in order, at most `limit`.
-    fn entries<'a>(&'a self, chain: &'a Chain, after: Position, limit: usize) -> BoxFuture<'a, Result<Vec<Entry>, Retry>>;
+    fn entries<'a>(
+        &'a self,
+        chain: &'a Chain,
+        after: Position,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Entry>, Retry>>;
 
     /// Appends each entry if none begins where it begins. One verdict an entry, in order; chains are unique in a call.
     fn append<'a>(&'a self, entries: &'a [(&'a Chain, &'a Entry)]) -> BoxFuture<'a, Vec<Appended>>;
