@@ -165,7 +165,9 @@ fn assignments(
 }
 
 fn topic_id(consumer: &BaseConsumer<Context>, topic: &str) -> Result<String, String> {
-    match native::topic_id(consumer.client(), topic, CALL) {
+    let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(|error| format!("topic {topic}: {error}"))?;
+    let broker = metadata.brokers().first().ok_or("the cluster tells of no broker")?.id();
+    match native::topic_id(consumer.client(), topic, broker, CALL) {
         Ok(id) => Ok(id),
         // Brokers before 2.8 have no topic ids; an operator's epoch stands in for them.
         Err(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion) => Ok(String::new()),

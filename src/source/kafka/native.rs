@@ -17,11 +17,15 @@ const ZERO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
 
 /// The topic's id as Kafka prints it (22 characters of URL-safe base 64); empty where the cluster has none.
 ///
+/// Any broker knows it; `broker` is the one to ask, since the controller, whom librdkafka asks otherwise, is no one in the
+/// embedded cluster.
+///
 /// # Errors
 /// librdkafka's code: the deadline passed, or the topic is unknown.
 pub(crate) fn topic_id<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
+    broker: i32,
     deadline: Duration,
 ) -> Result<String, RDKafkaErrorCode> {
     let name = CString::new(topic).map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
@@ -36,6 +40,7 @@ pub(crate) fn topic_id<C: ClientContext>(
         let options = sys::rd_kafka_AdminOptions_new(rk, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
         let mut fault = [0; 256];
         sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, fault.as_mut_ptr(), fault.len());
+        sys::rd_kafka_AdminOptions_set_broker(options, broker, fault.as_mut_ptr(), fault.len());
         let queue = sys::rd_kafka_queue_new(rk);
         sys::rd_kafka_DescribeTopics(rk, topics, options, queue);
         // A little later than the request's own deadline, whose answer says more.

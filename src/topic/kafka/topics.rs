@@ -6,7 +6,7 @@ use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::Client;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataBroker};
 
 use super::{TopicError, TopicReport};
 use crate::source::kafka::{Context, KafkaConnection, setting_fault};
@@ -81,7 +81,9 @@ impl Admin {
             .map_err(|error| TopicError::Unavailable { topic: topic.to_owned(), why: error.to_string() })?
             .map_err(|error| fault(topic, &error))?;
         let (partitions, replication) = shape(&metadata, topic)?;
-        let settings = self.settings(topic).await?;
+        // Any broker knows; the controller, whom librdkafka asks otherwise, is no one in the embedded cluster.
+        let broker = metadata.brokers().first().map(MetadataBroker::id);
+        let settings = self.settings(topic, broker).await?;
         let number = |name: &str| settings.as_ref()?.get(name)?.value.as_ref()?.parse::<i64>().ok();
         Ok(TopicReport {
             partitions,
@@ -93,8 +95,8 @@ impl Admin {
     }
 
     /// The topic's settings; `None` where the cluster has no such question (the embedded one), or may not be asked.
-    async fn settings(&self, topic: &str) -> Result<Option<ConfigResource>, TopicError> {
-        let options = AdminOptions::new().request_timeout(Some(CALL));
+    async fn settings(&self, topic: &str, broker: Option<i32>) -> Result<Option<ConfigResource>, TopicError> {
+        let options = AdminOptions::new().request_timeout(Some(CALL)).broker_id(broker);
         match self.client.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await {
             Ok(found) => match found.into_iter().next() {
                 Some(Ok(settings)) => Ok(Some(settings)),
