@@ -11,6 +11,8 @@ pub(super) enum Fault {
     OffsetGone,
     /// The cluster is away; librdkafka goes on trying.
     Unwell,
+    /// A broker is away, which may be the last one: worth a question.
+    Suspect,
     /// A topic is not there, for now or for good.
     Topic(Code),
     /// No retry helps; what to do.
@@ -31,6 +33,13 @@ pub(super) fn classify(error: &KafkaError) -> Fault {
         Some(Code::PartitionEOF) => Fault::End,
         Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => Fault::OffsetGone,
         Some(Code::AllBrokersDown) => Fault::Unwell,
+        Some(
+            Code::BrokerTransportFailure
+            | Code::Resolve
+            | Code::OperationTimedOut
+            | Code::Authentication
+            | Code::SaslAuthenticationFailed,
+        ) => Fault::Suspect,
         Some(code @ (Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition)) => {
             Fault::Topic(code)
         }
@@ -70,7 +79,7 @@ mod tests {
         assert!(
             matches!(classify(&KafkaError::MessageConsumptionFatal(Code::FencedInstanceId)), Fault::Fatal(text) if text.contains("its own"))
         );
-        assert_eq!(classify(&KafkaError::MessageConsumption(Code::BrokerTransportFailure)), Fault::Passing);
+        assert_eq!(classify(&KafkaError::MessageConsumption(Code::BrokerTransportFailure)), Fault::Suspect);
         assert_eq!(classify(&KafkaError::MessageConsumption(Code::AutoOffsetReset)), Fault::OffsetGone);
         assert_eq!(classify(&KafkaError::PartitionEOF(3)), Fault::End);
     }

@@ -16,7 +16,9 @@ mod orders;
 mod reader;
 mod rebalance;
 mod slot;
+mod start;
 mod wake;
+mod watch;
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

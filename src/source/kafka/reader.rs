@@ -14,16 +14,14 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
+use super::Lags;
 use super::context::{Context, Key, Note};
-use super::faults::{Fault, classify};
-use super::lookup::{Answer, Question, topic_trouble};
+use super::lookup::{Answer, Question};
 use super::mailbox::Mailbox;
-use super::native;
 use super::orders::{Close, Order, Orders};
 use super::rebalance::Leaving;
 use super::slot::{BatchLimits, Slot, Stage};
 use super::wake::{Sleep, Wake};
-use super::{Lags, lock};
 use crate::event::PartitionRef;
 use crate::source::SourceEvent;
 
@@ -33,15 +31,6 @@ const TICK: Duration = Duration::from_millis(100);
 const COMMIT_EVERY: Duration = Duration::from_millis(250);
 /// A refused commit is repeated no sooner.
 const COMMIT_AGAIN: Duration = Duration::from_secs(1);
-const LAG_EVERY: Duration = Duration::from_secs(1);
-/// Pause between two questions whether the cluster is well.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
-/// librdkafka's main thread answers within moments; this only bounds a fault.
-const SEEK: Duration = Duration::from_secs(5);
-/// How long librdkafka may take to begin with a new assignment before it is assigned again.
-const START_PATIENCE: Duration = Duration::from_secs(2);
-/// A member that gets no partition for so long has none to wait for.
-const NONE_FOR_ME: Duration = Duration::from_secs(10);
 
 /// What the reader is made of.
 pub(super) struct Parts {
@@ -69,14 +58,14 @@ pub(super) struct Reader {
     next_commit: Instant,
     /// Not before this: the last commit was refused.
     commit_after: Instant,
-    next_lag: Instant,
+    pub(super) next_lag: Instant,
     /// What is wrong, as last told; empty text before anything is known.
-    trouble: Option<String>,
-    probing: bool,
-    next_probe: Instant,
+    pub(super) trouble: Option<String>,
+    pub(super) probing: bool,
+    pub(super) next_probe: Instant,
     /// The last change of what the group gave us.
-    settled_since: Instant,
-    end_told: bool,
+    pub(super) settled_since: Instant,
+    pub(super) end_told: bool,
 }
 
 impl Reader {
@@ -223,7 +212,7 @@ impl Reader {
         Some(Slot::new(key.clone(), topic, queue, ready))
     }
 
-    fn look_up(&mut self, keys: Vec<Key>) {
+    pub(super) fn look_up(&mut self, keys: Vec<Key>) {
         let wanted = Arc::new(AtomicBool::new(true));
         for key in &keys {
             if let Some(slot) = self.slots.get_mut(key) {
@@ -234,7 +223,7 @@ impl Reader {
         self.ask(Question::Assignments { keys, wanted });
     }
 
-    fn ask(&self, question: Question) {
+    pub(super) fn ask(&self, question: Question) {
         if self.parts.questions.send(question).is_err() {
             self.parts.mailbox.fatal("the lookup thread has ended: restart, and report this".to_owned());
         }
@@ -303,80 +292,15 @@ impl Reader {
         }
     }
 
-    /// Starts what is to be started, or tries again.
-    fn start_waiting(&mut self) {
-        let waiting: Vec<(Key, u64, Instant)> = self
-            .slots
-            .values()
-            .filter_map(|slot| match slot.stage {
-                Stage::Starting(next, since) => Some((slot.key.clone(), next, since)),
-                Stage::LookingUp | Stage::Announced | Stage::Started | Stage::Leaving => None,
-            })
-            .collect();
-        for (key, next, since) in waiting {
-            self.drain(&key);
-            let derailed = self.slots.get(&key).is_some_and(|slot| slot.derailed) || since.elapsed() > START_PATIENCE;
-            let done = if derailed { self.assign_again(&key, next) } else { self.seek(&key, next) };
-            if !done {
-                continue;
-            }
-            let consumer = Arc::clone(&self.parts.consumer);
-            let Some(slot) = self.slots.get_mut(&key) else { continue };
-            let paused = slot.paused;
-            slot.started(next);
-            slot.paused = paused;
-            if !paused {
-                let resumed = consumer.resume(&list_of([(&key, Offset::Invalid)]));
-                self.expect("resume", resumed);
-            }
-        }
-    }
-
-    /// Empties the queue of a partition that is about to start: errors of the time before are heard, messages left.
-    fn drain(&mut self, key: &Key) {
-        let mut faults = Vec::new();
-        if let Some(slot) = self.slots.get(key) {
-            while let Some(polled) = slot.queue.poll(Duration::ZERO) {
-                faults.extend(polled.err());
-            }
-        }
-        for error in faults {
-            self.fault(Some(key), &error);
-        }
-    }
-
-    /// False where librdkafka has not begun with the assignment yet.
-    fn seek(&mut self, key: &Key, next: u64) -> bool {
-        let list = list_of([(key, offset_of(next))]);
-        match self.parts.consumer.seek_partitions(list, SEEK) {
-            Ok(list) => list.elements().iter().all(|element| element.error().is_ok()),
-            Err(error) => {
-                tracing::warn!("seek on {}/{} failed, it is tried again: {error}", key.0, key.1);
-                false
-            }
-        }
-    }
-
-    /// The way back for a partition whose offset librdkafka has given up on. Not while the group waits for an answer:
-    /// it would take this for one.
-    fn assign_again(&mut self, key: &Key, next: u64) -> bool {
-        if self.leaving.is_some() {
-            return false;
-        }
-        let consumer = Arc::clone(&self.parts.consumer);
-        let unassigned = consumer.incremental_unassign(&list_of([(key, Offset::Invalid)]));
-        self.expect("unassign", unassigned);
-        let assigned = consumer.incremental_assign(&list_of([(key, offset_of(next))]));
-        self.expect("assign", assigned);
-        true
-    }
-
     /// Moves messages into batches and batches into the mailbox. True where there is more to do at once.
     fn read(&mut self) -> bool {
         let limits = self.parts.limits;
-        let keys: Vec<Key> = self.slots.values().filter(|slot| slot.is_ready()).map(|slot| slot.key.clone()).collect();
-        for key in keys {
-            self.fill(&key);
+        let mut faults = Vec::new();
+        for slot in self.slots.values_mut().filter(|slot| slot.is_ready()) {
+            fill(slot, limits, &mut faults);
+        }
+        for (key, error) in faults {
+            self.fault(Some(&key), &error);
         }
         for slot in self.slots.values_mut() {
             if slot.due_in(limits).is_some_and(|wait| wait.is_zero())
@@ -387,30 +311,6 @@ impl Reader {
             }
         }
         self.parts.mailbox.has_room() && self.slots.values().any(Slot::is_ready)
-    }
-
-    /// Polls one partition's queue until its batch is full or there is nothing more.
-    fn fill(&mut self, key: &Key) {
-        let limits = self.parts.limits;
-        let mut faults = Vec::new();
-        if let Some(slot) = self.slots.get_mut(key) {
-            // Cleared before the queue is looked at: what arrives from now on sets it again.
-            slot.ready.store(false, Ordering::Release);
-            loop {
-                if slot.open.is_full(limits) {
-                    slot.ready.store(true, Ordering::Release);
-                    break;
-                }
-                match slot.queue.poll(Duration::ZERO) {
-                    None => break,
-                    Some(Err(error)) => faults.push(error),
-                    Some(Ok(message)) => slot.open.append(&message, limits),
-                }
-            }
-        }
-        for error in faults {
-            self.fault(Some(key), &error);
-        }
     }
 
     /// Sends what is checkpointed, one commit at a time.
@@ -448,95 +348,6 @@ impl Reader {
         }
     }
 
-    /// Health, lag and the end of input.
-    fn watch(&mut self) {
-        let now = Instant::now();
-        if self.trouble.is_some() && !self.probing && now >= self.next_probe {
-            self.probing = true;
-            self.next_probe = now + PROBE_EVERY;
-            self.ask(Question::Probe(self.parts.topics.clone()));
-        }
-        if now >= self.next_lag {
-            self.next_lag = now + LAG_EVERY;
-            let lags = self.slots.values().filter_map(|slot| {
-                let (_, high) = native::cached_watermarks(self.parts.consumer.client(), &slot.topic, slot.key.1)?;
-                Some((slot.partition.clone()?, slot.lag(high)))
-            });
-            *lock(&self.parts.lags.0) = lags.collect();
-        }
-        if self.parts.until_end && !self.end_told && self.is_at_end() {
-            self.end_told = true;
-            self.parts.mailbox.post(SourceEvent::EndOfInput);
-        }
-    }
-
-    fn is_at_end(&self) -> bool {
-        if self.leaving.is_some() || self.trouble.is_some() {
-            return false;
-        }
-        if self.slots.is_empty() {
-            return self.settled_since.elapsed() >= NONE_FOR_ME;
-        }
-        self.slots
-            .values()
-            .all(|slot| slot.stage == Stage::Started && slot.at_end && slot.due_in(self.parts.limits).is_none())
-    }
-
-    fn fault(&mut self, key: Option<&Key>, error: &KafkaError) {
-        let reason = self.parts.consumer.context().take_reason();
-        match classify(error) {
-            Fault::End => self.reached_end(key),
-            Fault::OffsetGone => self.derailed(key, &reason),
-            Fault::Unwell => self.unwell(format!("no broker of the cluster can be reached: {reason}")),
-            Fault::Topic(code) => {
-                let topic = key.map_or_else(|| self.parts.topics.join(", "), |key| key.0.clone());
-                self.unwell(topic_trouble(&topic, code));
-            }
-            Fault::Fatal(what_to_do) => {
-                self.parts.mailbox.fatal(format!("group {}: {reason}: {what_to_do}", self.parts.group))
-            }
-            Fault::Passing => tracing::warn!(group = self.parts.group, "librdkafka: {error}: {reason}"),
-        }
-    }
-
-    fn reached_end(&mut self, key: Option<&Key>) {
-        let slot = key.and_then(|key| self.slots.get_mut(key)).filter(|slot| slot.stage == Stage::Started);
-        let Some(slot) = slot else { return };
-        slot.at_end = true;
-        if let Some((_, high)) = native::cached_watermarks(self.parts.consumer.client(), &slot.topic, slot.key.1) {
-            slot.end = high;
-        }
-    }
-
-    /// The log no longer holds, or does not yet hold, what was asked for: the engine decides anew, nothing is reset.
-    fn derailed(&mut self, key: Option<&Key>, reason: &str) {
-        let Some(slot) = key.and_then(|key| self.slots.get_mut(key)) else { return };
-        if slot.stage != Stage::Started {
-            // Of the assignment before its start; the start decides.
-            slot.derailed = true;
-            return;
-        }
-        tracing::warn!("{}/{} cannot be read on, its start is looked up again: {reason}", slot.key.0, slot.key.1);
-        slot.derailed = true;
-        let key = slot.key.clone();
-        self.look_up(vec![key]);
-    }
-
-    pub(super) fn unwell(&mut self, why: String) {
-        if self.trouble.as_ref() != Some(&why) {
-            self.parts.mailbox.post(SourceEvent::Health { ready: false, detail: why.clone() });
-            self.trouble = Some(why);
-        }
-    }
-
-    fn well(&mut self) {
-        if self.trouble.take().is_some() {
-            self.settled_since = Instant::now();
-            let detail = "the cluster answers and every topic exists".to_owned();
-            self.parts.mailbox.post(SourceEvent::Health { ready: true, detail });
-        }
-    }
-
     /// An error of a call that only fails where librdkafka and we disagree about what is assigned: said, not hidden.
     pub(super) fn expect(&self, what: &str, done: Result<(), KafkaError>) {
         if let Err(error) = done {
@@ -548,6 +359,23 @@ impl Reader {
         self.leave(close.deadline);
         if close.left.send(()).is_err() {
             tracing::debug!(group = self.parts.group, "the group was left after the deadline");
+        }
+    }
+}
+
+/// Polls one partition's queue until its batch is full or there is nothing more.
+fn fill(slot: &mut Slot, limits: BatchLimits, faults: &mut Vec<(Key, KafkaError)>) {
+    // Cleared before the queue is looked at: what arrives from now on sets it again.
+    slot.ready.store(false, Ordering::Release);
+    loop {
+        if slot.open.is_full(limits) {
+            slot.ready.store(true, Ordering::Release);
+            return;
+        }
+        match slot.queue.poll(Duration::ZERO) {
+            None => return,
+            Some(Err(error)) => faults.push((slot.key.clone(), error)),
+            Some(Ok(message)) => slot.open.append(&message, limits),
         }
     }
 }

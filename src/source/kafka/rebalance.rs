@@ -38,6 +38,10 @@ impl Reader {
                 partitions.push(partition);
             }
         }
+        // librdkafka tells of the next revocation only after the answer to the last; should it not, that is answered now.
+        if let Some(earlier) = self.leaving.take() {
+            self.unassign(&earlier.keys);
+        }
         let nobody_to_ask = partitions.is_empty();
         let (ack, acked) = oneshot::channel();
         if !nobody_to_ask {

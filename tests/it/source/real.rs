@@ -1,6 +1,6 @@
 //! What only a real broker, or only the embedded one, can show.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
@@ -216,9 +216,9 @@ async fn an_outage_is_told_and_over_and_closing_during_one_keeps_its_deadline() 
 
     cluster.broker_down(-1).unwrap();
     member.source.checkpoint(&[(member.owned[0].clone(), Position::Offset(1))]);
-    let began = Instant::now();
-    member.source.close(Duration::from_secs(2)).await;
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // Left to itself, librdkafka would wait for the coordinator for most of a minute.
+    let closed = tokio::time::timeout(PATIENCE / 2, member.source.close(Duration::from_secs(2))).await;
+    closed.expect("closed within its deadline");
 }
 
 async fn wait_for_health(member: &mut Member, wanted: bool) {
