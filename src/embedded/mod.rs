@@ -2,3 +2,4 @@
 
 #[cfg(feature = "embedded")]
 pub mod dynamodb;
+pub mod kafka;

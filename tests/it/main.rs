@@ -6,4 +6,7 @@ mod examples;
 mod fault_proxy;
 mod generate;
 mod policies;
+mod services;
+mod source;
 mod store;
+mod topic;

@@ -1,1 +1,210 @@
-//! To be written.
+//! Kafka as a source: one consumer of a group.
+//!
+//! In: what the group assigns, and the engine's orders. Out: [`SourceEvent`]s. librdkafka is polled by one thread
+//! ([`reader`]); what must be asked of the cluster is asked by another ([`lookup`]); callbacks only take notes
+//! ([`context`]). A partition is assigned paused, announced with its checkpoint and the log's ends, and read only once
+//! started. What can fail for good: settings, permissions, a fenced instance; an outage is a health event.
+
+mod commits;
+mod config;
+mod context;
+mod faults;
+mod lookup;
+mod mailbox;
+mod native;
+mod orders;
+mod reader;
+mod rebalance;
+mod slot;
+mod start;
+mod wake;
+mod watch;
+
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use rdkafka::ClientConfig;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+pub(crate) use config::setting_fault;
+pub use config::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, Secret, StartPolicy};
+pub(crate) use context::Context;
+
+use crate::event::{PartitionRef, Position};
+use crate::source::{Source, SourceError, SourceEvent, Survey};
+use lookup::Cluster;
+use mailbox::Mailbox;
+use orders::Orders;
+use reader::{Parts, Reader};
+use slot::BatchLimits;
+
+/// How long a survey of one topic may take in all.
+const SURVEY: Duration = Duration::from_secs(60);
+/// How long leaving may take where nobody called [`Source::close`].
+const DROPPED: Duration = Duration::from_secs(5);
+
+/// The lag of every assigned partition; a cheap handle that outlives the source.
+#[derive(Clone, Debug, Default)]
+pub struct Lags(Arc<Mutex<Vec<(PartitionRef, u64)>>>);
+
+impl Lags {
+    /// Offsets between the last checkpoint and the log's end, of at most a second ago; zero where all that can arrive was
+    /// read and checkpointed.
+    pub fn read(&self) -> Vec<(PartitionRef, u64)> {
+        lock(&self.0).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Held for single assignments only, which a panic cannot leave half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One consumer of a group.
+pub struct KafkaSource {
+    consumer: Arc<BaseConsumer<Context>>,
+    cluster: Arc<Cluster>,
+    start: StartPolicy,
+    mailbox: Arc<Mailbox>,
+    orders: Arc<Orders>,
+    lags: Lags,
+    closed: bool,
+}
+
+impl KafkaSource {
+    /// Joins the group. Returns at once: whether the cluster can be reached is told by [`SourceEvent::Health`]. To be
+    /// called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// Settings that contradict the source or that librdkafka refuses, by name.
+    pub fn connect(config: KafkaSourceConfig) -> Result<Self, SourceError> {
+        let client: ClientConfig = config.consumer_config()?;
+        let context = Context::new(&config.connection);
+        let mut consumer: BaseConsumer<Context> = BaseConsumer::from_config_and_context(&client, context)
+            .map_err(|error| SourceError::Fatal(setting_fault(&error)))?;
+        let (wake, sleep) = wake::wake();
+        let group_event = wake.clone();
+        consumer.set_nonempty_callback(move || group_event.wake());
+        let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
+        consumer
+            .subscribe(&topics)
+            .map_err(|error| SourceError::Fatal(format!("cannot subscribe to {}: {error}", topics.join(", "))))?;
+
+        let consumer = Arc::new(consumer);
+        let cluster = Arc::new(Cluster::default());
+        let mailbox = Arc::new(Mailbox::new(config.batches_max, wake.clone()));
+        let orders = Arc::new(Orders::new(wake.clone()));
+        let lags = Lags::default();
+        let (questions, asked) = channel();
+        let (answer, answers) = channel();
+        {
+            let (consumer, cluster, wake) = (Arc::clone(&consumer), Arc::clone(&cluster), wake.clone());
+            spawn("kafka-lookup", Arc::clone(&mailbox), move || {
+                lookup::run(&consumer, &cluster, &asked, &answer, &wake)
+            })?;
+        }
+        let parts = Parts {
+            consumer: Arc::clone(&consumer),
+            limits: BatchLimits {
+                messages_max: config.batch_messages_max,
+                bytes_max: config.batch_bytes_max,
+                linger: config.linger,
+            },
+            until_end: config.until_end,
+            drain: config.drain_deadline(),
+            topics: config.topics,
+            group: config.group,
+            mailbox: Arc::clone(&mailbox),
+            orders: Arc::clone(&orders),
+            questions,
+            answers,
+            lags: lags.clone(),
+            wake,
+            sleep,
+        };
+        spawn("kafka-reader", Arc::clone(&mailbox), move || Reader::new(parts).run())?;
+        Ok(Self { consumer, cluster, start: config.start, mailbox, orders, lags, closed: false })
+    }
+
+    /// The lags of this source's partitions, for metrics.
+    pub fn lags(&self) -> Lags {
+        self.lags.clone()
+    }
+}
+
+/// Says that the source is over when its thread ends, however it ends.
+struct Over(Arc<Mailbox>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.fatal("the source is closed, or its thread ended on a fault that the log names: restart".to_owned());
+    }
+}
+
+fn spawn(name: &str, mailbox: Arc<Mailbox>, body: impl FnOnce() + Send + 'static) -> Result<(), SourceError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let _over = Over(mailbox);
+            body();
+        })
+        .map(drop)
+        .map_err(|error| SourceError::Fatal(format!("cannot start the thread {name}: {error}")))
+}
+
+impl Source for KafkaSource {
+    fn next(&mut self) -> BoxFuture<'_, Result<SourceEvent, SourceError>> {
+        Box::pin(self.mailbox.next())
+    }
+
+    fn survey<'a>(&'a mut self, topic: &'a str) -> BoxFuture<'a, Result<Vec<Survey>, SourceError>> {
+        let (consumer, cluster) = (Arc::clone(&self.consumer), Arc::clone(&self.cluster));
+        let (topic, policy) = (topic.to_owned(), self.start);
+        Box::pin(async move {
+            let deadline = Instant::now() + SURVEY;
+            let task =
+                tokio::task::spawn_blocking(move || lookup::survey(&consumer, &cluster, &topic, policy, deadline));
+            task.await
+                .map_err(|error| SourceError::Fatal(format!("the survey ended early: {error}")))?
+                .map_err(SourceError::Fatal)
+        })
+    }
+
+    fn start(&mut self, partition: &PartitionRef, after: Position) {
+        self.orders.start(partition, after);
+    }
+
+    fn pause(&mut self, partition: &PartitionRef) {
+        self.orders.pause(partition, true);
+    }
+
+    fn resume(&mut self, partition: &PartitionRef) {
+        self.orders.pause(partition, false);
+    }
+
+    fn checkpoint(&mut self, done: &[(PartitionRef, Position)]) {
+        self.orders.done(done);
+    }
+
+    fn close(mut self: Box<Self>, deadline: Duration) -> BoxFuture<'static, ()> {
+        self.closed = true;
+        let left = self.orders.close(deadline);
+        Box::pin(async move {
+            // Past the deadline the threads are left to themselves: librdkafka's destructor has no deadline of its own.
+            if tokio::time::timeout(deadline, left).await.is_err() {
+                tracing::warn!("the group was not left within the deadline; the broker notices by itself");
+            }
+        })
+    }
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        if !self.closed {
+            drop(self.orders.close(DROPPED));
+        }
+    }
+}

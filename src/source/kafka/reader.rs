@@ -1,0 +1,397 @@
+//! The reader: a thread that alone polls librdkafka, turns its queues into batches and carries out orders.
+//!
+//! Each partition has a queue of its own, so that errors and ends are known by partition, and a full mailbox simply
+//! leaves the queues alone. The thread never waits for anything but its own alarm clock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::Lags;
+use super::context::{Context, Key, Note};
+use super::lookup::{Answer, Question};
+use super::mailbox::Mailbox;
+use super::orders::{Close, Order, Orders};
+use super::rebalance::Leaving;
+use super::slot::{BatchLimits, Slot, Stage};
+use super::wake::{Sleep, Wake};
+use crate::event::PartitionRef;
+use crate::source::SourceEvent;
+
+/// The longest time between two looks at everything.
+const TICK: Duration = Duration::from_millis(100);
+/// Commits are no closer than this.
+const COMMIT_EVERY: Duration = Duration::from_millis(250);
+/// A refused commit is repeated no sooner.
+const COMMIT_AGAIN: Duration = Duration::from_secs(1);
+
+/// What the reader is made of.
+pub(super) struct Parts {
+    pub(super) consumer: Arc<BaseConsumer<Context>>,
+    pub(super) topics: Vec<String>,
+    pub(super) group: String,
+    pub(super) limits: BatchLimits,
+    pub(super) until_end: bool,
+    pub(super) drain: Duration,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) orders: Arc<Orders>,
+    pub(super) questions: Sender<Question>,
+    pub(super) answers: Receiver<Answer>,
+    pub(super) lags: Lags,
+    pub(super) wake: Wake,
+    pub(super) sleep: Sleep,
+}
+
+pub(super) struct Reader {
+    pub(super) parts: Parts,
+    pub(super) slots: BTreeMap<Key, Slot>,
+    pub(super) leaving: Option<Leaving>,
+    /// Partitions of the commit that is under way.
+    pub(super) committing: Option<Vec<Key>>,
+    next_commit: Instant,
+    /// Not before this: the last commit was refused.
+    commit_after: Instant,
+    pub(super) next_lag: Instant,
+    /// What is wrong, as last told; empty text before anything is known.
+    pub(super) trouble: Option<String>,
+    pub(super) probing: bool,
+    pub(super) next_probe: Instant,
+    /// The last change of what the group gave us.
+    pub(super) settled_since: Instant,
+    pub(super) end_told: bool,
+}
+
+impl Reader {
+    pub(super) fn new(parts: Parts) -> Self {
+        let now = Instant::now();
+        Self {
+            parts,
+            slots: BTreeMap::new(),
+            leaving: None,
+            committing: None,
+            next_commit: now,
+            commit_after: now,
+            next_lag: now,
+            trouble: Some(String::new()),
+            probing: false,
+            next_probe: now,
+            settled_since: now,
+            end_told: false,
+        }
+    }
+
+    /// Runs until told to close or until librdkafka gives up for good.
+    pub(super) fn run(mut self) {
+        loop {
+            self.serve_group();
+            self.serve_answers();
+            let (orders, close) = self.parts.orders.take();
+            self.obey(orders);
+            if let Some(close) = close {
+                return self.close(close);
+            }
+            self.start_waiting();
+            let more = self.read();
+            self.let_go();
+            self.commit();
+            self.watch();
+            if !more {
+                self.parts.sleep.sleep(self.nap());
+            }
+        }
+    }
+
+    fn nap(&self) -> Duration {
+        let limits = self.parts.limits;
+        let busy = self.leaving.is_some() || self.slots.values().any(|slot| matches!(slot.stage, Stage::Starting(..)));
+        let tick = if busy { Duration::from_millis(5) } else { TICK };
+        if !self.parts.mailbox.has_room() {
+            return tick;
+        }
+        self.slots.values().filter_map(|slot| slot.due_in(limits)).fold(tick, Duration::min)
+    }
+
+    /// Polls the group's queue: keeps the membership alive and collects the callbacks' notes.
+    pub(super) fn serve_group(&mut self) {
+        let consumer = Arc::clone(&self.parts.consumer);
+        // A poll that served a callback returns nothing, so nothing is not yet the end; three are, near enough: the
+        // rest waits for the next round.
+        let mut quiet = 0;
+        while quiet < 3 {
+            match consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    // Only a message that was queued before its partition got a queue of its own.
+                    let key = (rdkafka::Message::topic(&message).to_owned(), rdkafka::Message::partition(&message));
+                    if let Some(slot) = self.slots.get_mut(&key).filter(|slot| slot.stage == Stage::Started) {
+                        slot.open.append(&message, self.parts.limits);
+                    }
+                }
+                Some(Err(error)) => self.fault(None, &error),
+                None => {
+                    let notes = consumer.context().take_notes();
+                    quiet = if notes.is_empty() { quiet + 1 } else { 0 };
+                    for note in notes {
+                        self.hear(note);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear(&mut self, note: Note) {
+        match note {
+            Note::Assign(keys) => self.assigned(keys),
+            Note::Revoke { keys, lost } => self.revoked(keys, lost),
+            Note::Committed(refused) => {
+                for key in self.committing.take().unwrap_or_default() {
+                    if let Some(slot) = self.slots.get_mut(&key) {
+                        slot.commits.answered(refused.is_none());
+                    }
+                }
+                if let Some(why) = refused {
+                    self.commit_after = Instant::now() + COMMIT_AGAIN;
+                    tracing::warn!(group = self.parts.group, "a commit was refused, the next one repeats it: {why}");
+                }
+            }
+            Note::Odd(what) => tracing::warn!(group = self.parts.group, "librdkafka could not rebalance: {what}"),
+        }
+    }
+
+    /// What is wanted may have changed with what the group gave or took.
+    pub(super) fn settled(&mut self) {
+        self.settled_since = Instant::now();
+        self.end_told = false;
+    }
+
+    /// Sends what is checkpointed without waiting for the next turn.
+    pub(super) fn commit_now(&mut self) {
+        if self.committing.is_none() {
+            self.next_commit = self.next_commit.min(Instant::now());
+            self.commit();
+        }
+    }
+
+    fn assigned(&mut self, keys: Vec<Key>) {
+        self.settled();
+        let consumer = Arc::clone(&self.parts.consumer);
+        let list = list_of(keys.iter().map(|key| (key, Offset::Offset(0))));
+        for key in &keys {
+            match self.open_slot(key) {
+                Some(slot) => {
+                    self.slots.insert(key.clone(), slot);
+                }
+                None => self.parts.mailbox.fatal(format!("librdkafka has no queue for {}/{}", key.0, key.1)),
+            }
+        }
+        // Nothing is fetched before the engine says from where. Paused first, where librdkafka knows the partition
+        // already, and again after, where it does not.
+        self.expect("pause", consumer.pause(&list));
+        self.expect("assign", consumer.incremental_assign(&list));
+        self.expect("pause", consumer.pause(&list));
+        if !keys.is_empty() {
+            self.look_up(keys);
+        }
+    }
+
+    fn open_slot(&self, key: &Key) -> Option<Slot> {
+        let mut queue = self.parts.consumer.split_partition_queue(&key.0, key.1)?;
+        let ready = Arc::new(AtomicBool::new(true));
+        let (flag, wake) = (Arc::clone(&ready), self.parts.wake.clone());
+        queue.set_nonempty_callback(move || {
+            flag.store(true, Ordering::Release);
+            wake.wake();
+        });
+        let topic = std::ffi::CString::new(key.0.as_str()).ok()?;
+        Some(Slot::new(key.clone(), topic, queue, ready))
+    }
+
+    pub(super) fn look_up(&mut self, keys: Vec<Key>) {
+        let wanted = Arc::new(AtomicBool::new(true));
+        for key in &keys {
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.stage = Stage::LookingUp;
+                slot.wanted = Arc::clone(&wanted);
+            }
+        }
+        self.ask(Question::Assignments { keys, wanted });
+    }
+
+    pub(super) fn ask(&self, question: Question) {
+        if self.parts.questions.send(question).is_err() {
+            self.parts.mailbox.fatal("the lookup thread has ended: restart, and report this".to_owned());
+        }
+    }
+
+    fn serve_answers(&mut self) {
+        while let Ok(answer) = self.parts.answers.try_recv() {
+            match answer {
+                Answer::Trouble(why) => {
+                    self.probing = false;
+                    self.unwell(why);
+                }
+                Answer::Healthy => {
+                    self.probing = false;
+                    self.well();
+                }
+                Answer::Assignments { found, wanted } => {
+                    let mut told = Vec::with_capacity(found.len());
+                    for (key, assignment) in found {
+                        let slot = self.slots.get_mut(&key).filter(|slot| Arc::ptr_eq(&slot.wanted, &wanted));
+                        if let Some(slot) = slot.filter(|slot| slot.stage == Stage::LookingUp) {
+                            slot.stage = Stage::Announced;
+                            slot.partition = Some(assignment.partition.clone());
+                            told.push(assignment);
+                        }
+                    }
+                    if !told.is_empty() {
+                        self.well();
+                        self.parts.mailbox.post(SourceEvent::Assigned(told));
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn obey(&mut self, orders: HashMap<PartitionRef, Order>) {
+        let consumer = Arc::clone(&self.parts.consumer);
+        for (partition, order) in orders {
+            let slot =
+                partition.name.parse().ok().and_then(|number| self.slots.get_mut(&(partition.topic.clone(), number)));
+            let Some(slot) = slot.filter(|slot| slot.partition.as_ref() == Some(&partition)) else { continue };
+            if let Some(after) = order.start
+                && matches!(slot.stage, Stage::Announced | Stage::Starting(..) | Stage::Started)
+            {
+                slot.stage = Stage::Starting(after.next_offset(), Instant::now());
+                slot.paused = false;
+            }
+            if let Some(paused) = order.paused
+                && slot.paused != paused
+            {
+                slot.paused = paused;
+                if slot.stage == Stage::Started {
+                    let list = list_of([(&slot.key, Offset::Invalid)]);
+                    let done = if paused { consumer.pause(&list) } else { consumer.resume(&list) };
+                    slot.ready.store(true, Ordering::Release);
+                    if let Err(error) = done {
+                        tracing::error!(%partition, "librdkafka could not pause or resume: {error}");
+                    }
+                }
+            }
+            if let Some(done) = order.done
+                && !slot.commits.checkpoint(done)
+            {
+                tracing::warn!(%partition, position = %done, "a checkpoint below an earlier one is left out");
+            }
+        }
+    }
+
+    /// Moves messages into batches and batches into the mailbox. True where there is more to do at once.
+    fn read(&mut self) -> bool {
+        let limits = self.parts.limits;
+        let mut faults = Vec::new();
+        for slot in self.slots.values_mut().filter(|slot| slot.is_ready()) {
+            fill(slot, limits, &mut faults);
+        }
+        for (key, error) in faults {
+            self.fault(Some(&key), &error);
+        }
+        for slot in self.slots.values_mut() {
+            if slot.due_in(limits).is_some_and(|wait| wait.is_zero())
+                && self.parts.mailbox.has_room()
+                && let Some(batch) = slot.take_batch()
+            {
+                self.parts.mailbox.batch(batch);
+            }
+        }
+        self.parts.mailbox.has_room() && self.slots.values().any(Slot::is_ready)
+    }
+
+    /// Sends what is checkpointed, one commit at a time.
+    pub(super) fn commit(&mut self) {
+        let now = Instant::now();
+        if self.committing.is_some() || now < self.next_commit.max(self.commit_after) {
+            return;
+        }
+        let mut keys = Vec::new();
+        let mut list = TopicPartitionList::new();
+        for slot in self.slots.values_mut() {
+            let Some(next) = slot.commits.pending() else { continue };
+            if let Err(error) = list.add_partition_offset(&slot.key.0, slot.key.1, offset_of(next)) {
+                tracing::error!("offset {next} of {}/{} cannot be committed: {error}", slot.key.0, slot.key.1);
+                continue;
+            }
+            slot.commits.sent(next);
+            keys.push(slot.key.clone());
+        }
+        if keys.is_empty() {
+            return;
+        }
+        self.next_commit = now + COMMIT_EVERY;
+        match self.parts.consumer.commit(&list, rdkafka::consumer::CommitMode::Async) {
+            Ok(()) => self.committing = Some(keys),
+            Err(error) => {
+                self.commit_after = now + COMMIT_AGAIN;
+                for key in keys {
+                    if let Some(slot) = self.slots.get_mut(&key) {
+                        slot.commits.answered(false);
+                    }
+                }
+                tracing::warn!(group = self.parts.group, "offsets could not be committed, it is tried again: {error}");
+            }
+        }
+    }
+
+    /// An error of a call that only fails where librdkafka and we disagree about what is assigned: said, not hidden.
+    pub(super) fn expect(&self, what: &str, done: Result<(), KafkaError>) {
+        if let Err(error) = done {
+            tracing::error!(group = self.parts.group, "librdkafka refused to {what}: {error}");
+        }
+    }
+
+    fn close(mut self, close: Close) {
+        self.leave(close.deadline);
+        if close.left.send(()).is_err() {
+            tracing::debug!(group = self.parts.group, "the group was left after the deadline");
+        }
+    }
+}
+
+/// Polls one partition's queue until its batch is full or there is nothing more.
+fn fill(slot: &mut Slot, limits: BatchLimits, faults: &mut Vec<(Key, KafkaError)>) {
+    // Cleared before the queue is looked at: what arrives from now on sets it again.
+    slot.ready.store(false, Ordering::Release);
+    loop {
+        if slot.open.is_full(limits) {
+            slot.ready.store(true, Ordering::Release);
+            return;
+        }
+        match slot.queue.poll(Duration::ZERO) {
+            None => return,
+            Some(Err(error)) => faults.push((slot.key.clone(), error)),
+            Some(Ok(message)) => slot.open.append(&message, limits),
+        }
+    }
+}
+
+pub(super) fn offset_of(next: u64) -> Offset {
+    Offset::Offset(i64::try_from(next).unwrap_or(i64::MAX))
+}
+
+pub(super) fn list_of<'a>(keys: impl IntoIterator<Item = (&'a Key, Offset)>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for ((topic, number), offset) in keys {
+        let mut element = list.add_partition(topic, *number);
+        if offset != Offset::Invalid {
+            // Fails only for negative offsets, which no caller has.
+            element.set_offset(offset).unwrap_or_default();
+        }
+    }
+    list
+}

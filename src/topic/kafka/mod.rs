@@ -1,0 +1,325 @@
+//! A Kafka topic to publish to: idempotent, acknowledged by all in-sync replicas, placed as Java's clients place.
+//!
+//! In: messages. Out: one verdict a message, once it is durable or the delivery deadline has passed. What can fail at
+//! connect: the cluster is away, the topic is missing, a setting is wrong ([`TopicError`]).
+
+mod murmur2;
+pub mod topics;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::future_producer::DeliveryFuture;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+
+use super::{Message, Placement, Published, Topic};
+use crate::source::kafka::{Context, KafkaConnection, setting_fault};
+use topics::Admin;
+
+pub use murmur2::partition_of;
+
+/// Why a topic cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicError {
+    /// The cluster does not answer, for now.
+    #[error("the cluster cannot be asked about topic {topic}: {why}")]
+    Unavailable {
+        /// The topic.
+        topic: String,
+        /// What librdkafka says.
+        why: String,
+    },
+    /// The topic is not there.
+    #[error("topic {0} does not exist: create topic {0} (recordkeeper tables create --topics)")]
+    Missing(String),
+    /// A setting or a permission; no retry helps.
+    #[error("topic {topic} cannot be used: {why}")]
+    Refused {
+        /// The topic.
+        topic: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+}
+
+/// Everything a topic is told.
+#[derive(Clone, Debug)]
+pub struct KafkaTopicConfig {
+    /// The cluster.
+    pub connection: KafkaConnection,
+    /// The topic's name.
+    pub topic: String,
+    /// A message not acknowledged within this time is given back as [`Published::Retry`].
+    pub delivery_deadline: Duration,
+    /// Messages that wait inside librdkafka at most; more wait outside, within the deadline.
+    pub queue_messages_max: usize,
+    /// Further librdkafka settings, passed through; those that this rests on are refused.
+    pub options: BTreeMap<String, String>,
+}
+
+/// What the readiness check reports about a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicReport {
+    /// How many partitions.
+    pub partitions: usize,
+    /// The lowest number of replicas of a partition.
+    pub replication: usize,
+    /// How many replicas must have a message before it counts; `None` where the cluster does not tell.
+    pub min_insync_replicas: Option<u32>,
+    /// How long messages are kept, in milliseconds, -1 for ever; `None` where the cluster does not tell.
+    pub retention_ms: Option<i64>,
+    /// The largest batch, in bytes; `None` where the cluster does not tell.
+    pub message_bytes_max: Option<usize>,
+}
+
+/// Kafka's default for `max.message.bytes`.
+const MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
+/// librdkafka's default for `batch.size`; a larger one would make batches that the topic refuses as a whole.
+const BATCH_BYTES: usize = 1_000_000;
+/// How old the number of partitions may be.
+const PARTITIONS_AGE: Duration = Duration::from_secs(60);
+const METADATA: Duration = Duration::from_secs(10);
+/// Pause before a full queue is tried again.
+const QUEUE_FULL: Duration = Duration::from_millis(20);
+/// What librdkafka may take beyond the delivery deadline to say that it has passed.
+const REPORT_GRACE: Duration = Duration::from_secs(2);
+
+/// Settings that the promise of [`Published::Durable`] or the placement rests on.
+const OWNED: &[&str] = &[
+    "bootstrap.servers",
+    "acks",
+    "request.required.acks",
+    "enable.idempotence",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "message.max.bytes",
+    "queue.buffering.max.messages",
+    "transactional.id",
+    "partitioner",
+];
+
+/// One topic of one cluster.
+pub struct KafkaTopic {
+    topic: String,
+    client: ClientConfig,
+    connection: KafkaConnection,
+    admin: Admin,
+    // A std mutex: held to clone the handle or to replace it, never across an await. librdkafka's idempotent producer is
+    // of no use after a fatal error and is then made anew.
+    producer: Mutex<FutureProducer<Context>>,
+    partitions: AtomicI32,
+    counted: Mutex<Instant>,
+    bytes_max: usize,
+    deadline: Duration,
+}
+
+impl KafkaTopic {
+    /// Finds the topic, its partitions and its largest message.
+    ///
+    /// # Errors
+    /// [`TopicError`]; only [`TopicError::Unavailable`] is worth another try.
+    pub async fn connect(config: KafkaTopicConfig) -> Result<Self, TopicError> {
+        let topic = config.topic;
+        if let Some(name) = OWNED.iter().find(|name| config.options.contains_key(**name)) {
+            let why = format!("librdkafka setting {name} may not be set, durability rests on it: remove it");
+            return Err(TopicError::Refused { topic, why });
+        }
+        let admin = Admin::connect(&config.connection, &topic)?;
+        let report = admin.report(&topic).await?;
+        let bytes_max = report.message_bytes_max.unwrap_or(MESSAGE_BYTES_DEFAULT);
+        let mut client = config.connection.client_config();
+        client
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("compression.type", "lz4")
+            .set("linger.ms", "5")
+            .set("message.timeout.ms", config.delivery_deadline.as_millis().max(1).to_string())
+            .set("queue.buffering.max.messages", config.queue_messages_max.max(1).to_string())
+            // librdkafka counts a message without its batch's frame and the topic with it: the topic has the last word.
+            .set("message.max.bytes", bytes_max.saturating_add(4096).clamp(1000, 1_000_000_000).to_string())
+            .set("batch.size", BATCH_BYTES.min(bytes_max).to_string())
+            .set("enable.metrics.push", "false");
+        for (name, value) in &config.options {
+            client.set(name, value);
+        }
+        let producer = make_producer(&client, &config.connection, &topic)?;
+        let partitions = i32::try_from(report.partitions).unwrap_or(i32::MAX);
+        Ok(Self {
+            topic,
+            client,
+            connection: config.connection,
+            admin,
+            producer: Mutex::new(producer),
+            partitions: AtomicI32::new(partitions),
+            counted: Mutex::new(Instant::now()),
+            bytes_max,
+            deadline: config.delivery_deadline,
+        })
+    }
+
+    /// What the cluster says about the topic now.
+    ///
+    /// # Errors
+    /// [`TopicError`], as at connect.
+    pub async fn check(&self) -> Result<TopicReport, TopicError> {
+        self.admin.report(&self.topic).await
+    }
+
+    fn producer(&self) -> FutureProducer<Context> {
+        self.producer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A new producer in place of one that librdkafka has given up.
+    fn replace_if_dead(&self, used: &FutureProducer<Context>) {
+        let Some((code, why)) = used.client().fatal_error() else { return };
+        tracing::warn!(topic = self.topic, "the producer is made anew after a fatal error: {code}: {why}");
+        match make_producer(&self.client, &self.connection, &self.topic) {
+            Ok(new) => {
+                let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+                // Another call may have done it already.
+                if producer.client().fatal_error().is_some() {
+                    *producer = new;
+                }
+            }
+            Err(error) => tracing::error!(topic = self.topic, "{error}"),
+        }
+    }
+
+    /// Topics grow: the number of partitions is asked again now and then; the old one serves where nobody answers.
+    async fn refresh_partitions(&self, producer: &FutureProducer<Context>) {
+        {
+            let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+            if counted.elapsed() < PARTITIONS_AGE {
+                return;
+            }
+            *counted = Instant::now();
+        }
+        let (producer, topic) = (producer.clone(), self.topic.clone());
+        let asked =
+            tokio::task::spawn_blocking(move || topics::partition_count(producer.client(), &topic, METADATA)).await;
+        match asked {
+            Ok(Ok(count)) => self.partitions.store(count, Ordering::Relaxed),
+            Ok(Err(error)) => {
+                tracing::warn!(topic = self.topic, "the number of partitions could not be asked: {error}")
+            }
+            Err(error) => tracing::warn!(topic = self.topic, "the number of partitions could not be asked: {error}"),
+        }
+    }
+
+    fn partition(&self, message: &Message) -> i32 {
+        let bytes = match &message.placement {
+            Placement::ByKey => message.key.as_deref().unwrap_or_default(),
+            Placement::ByBytes(bytes) => bytes,
+        };
+        partition_of(bytes, self.partitions.load(Ordering::Relaxed))
+    }
+
+    async fn enqueue(
+        &self,
+        producer: &FutureProducer<Context>,
+        message: &Message,
+        until: Instant,
+    ) -> Result<DeliveryFuture, Published> {
+        if message.bytes() > self.bytes_max {
+            let why = format!(
+                "{} bytes are more than the {} that topic {} takes",
+                message.bytes(),
+                self.bytes_max,
+                self.topic
+            );
+            return Err(Published::Rejected(why));
+        }
+        loop {
+            let record = FutureRecord {
+                topic: &self.topic,
+                partition: Some(self.partition(message)),
+                payload: message.value.as_deref(),
+                key: message.key.as_deref(),
+                timestamp: None,
+                headers: headers(message),
+            };
+            match producer.send_result(record) {
+                Ok(delivery) => return Ok(delivery),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) if Instant::now() < until => {
+                    tokio::time::sleep(QUEUE_FULL).await;
+                }
+                Err((error, _)) => return Err(verdict(&error)),
+            }
+        }
+    }
+}
+
+impl Topic for KafkaTopic {
+    fn publish<'a>(&'a self, messages: Vec<Message>) -> BoxFuture<'a, Vec<Published>> {
+        Box::pin(async move {
+            let producer = self.producer();
+            self.refresh_partitions(&producer).await;
+            let until = Instant::now() + self.deadline;
+            let mut under_way = Vec::with_capacity(messages.len());
+            for message in &messages {
+                under_way.push(self.enqueue(&producer, message, until).await);
+            }
+            let give_up = tokio::time::Instant::from_std(Instant::now() + self.deadline + REPORT_GRACE);
+            let mut verdicts = Vec::with_capacity(under_way.len());
+            for delivery in under_way {
+                verdicts.push(match delivery {
+                    Err(verdict) => verdict,
+                    Ok(delivery) => match tokio::time::timeout_at(give_up, delivery).await {
+                        Ok(Ok(Ok(_))) => Published::Durable,
+                        Ok(Ok(Err((error, _)))) => verdict(&error),
+                        Ok(Err(_)) => Published::Retry("the producer was replaced".to_owned()),
+                        Err(_) => Published::Retry("no acknowledgement within the delivery deadline".to_owned()),
+                    },
+                });
+            }
+            self.replace_if_dead(&producer);
+            verdicts
+        })
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+}
+
+fn make_producer(
+    client: &ClientConfig,
+    connection: &KafkaConnection,
+    topic: &str,
+) -> Result<FutureProducer<Context>, TopicError> {
+    client
+        .create_with_context(Context::new(connection))
+        .map_err(|error| TopicError::Refused { topic: topic.to_owned(), why: setting_fault(&error) })
+}
+
+fn headers(message: &Message) -> Option<OwnedHeaders> {
+    if message.headers.is_empty() {
+        return None;
+    }
+    let headers = OwnedHeaders::new_with_capacity(message.headers.len());
+    Some(
+        message
+            .headers
+            .iter()
+            .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: value.as_ref() })),
+    )
+}
+
+/// By code: what the topic will never take is rejected, all else is worth another try.
+fn verdict(error: &KafkaError) -> Published {
+    match error.rdkafka_error_code() {
+        Some(
+            code @ (RDKafkaErrorCode::MessageSizeTooLarge
+            | RDKafkaErrorCode::InvalidMessageSize
+            | RDKafkaErrorCode::InvalidRecord
+            | RDKafkaErrorCode::InvalidTimestamp),
+        ) => Published::Rejected(code.to_string()),
+        Some(_) | None => Published::Retry(error.to_string()),
+    }
+}
