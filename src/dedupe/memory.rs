@@ -70,7 +70,7 @@ mod tests {
     #[tokio::test]
     async fn an_id_is_believed_until_its_time_is_over() {
         let ttl = Duration::from_secs(3600);
-        let dedupe = MemoryDedupe::new(NonZeroUsize::MIN, ttl, &Metrics::new());
+        let dedupe = MemoryDedupe::new(NonZeroUsize::MIN, ttl, &Metrics::new().unwrap());
         let before = Instant::now();
         dedupe.remember(&[(id(1), known(1))]).await.unwrap();
         assert_eq!(dedupe.known_at(&id(1), before + ttl - Duration::from_millis(1)), Some(known(1)));
@@ -80,7 +80,7 @@ mod tests {
     #[tokio::test]
     async fn it_stays_within_its_bound() {
         let capacity = NonZeroUsize::new(100).unwrap();
-        let dedupe = MemoryDedupe::new(capacity, Duration::from_secs(3600), &Metrics::new());
+        let dedupe = MemoryDedupe::new(capacity, Duration::from_secs(3600), &Metrics::new().unwrap());
         for of in 0..1000 {
             dedupe.remember(&[(id(of), known(of))]).await.unwrap();
         }

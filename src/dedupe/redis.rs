@@ -145,7 +145,9 @@ impl RedisDedupe {
         match self.mode {
             RedisMode::Single => {
                 let mut pipeline = Pipeline::with_capacity(done.len());
-                sets.for_each(|set| drop(pipeline.add_command(set).ignore()));
+                sets.for_each(|set| {
+                    pipeline.add_command(set).ignore();
+                });
                 self.call(|mut connection| async move { pipeline.query_async::<()>(&mut connection).await }).await
             }
             // A pipeline over several slots is refused by the client.

@@ -32,7 +32,7 @@ pub struct BatchTally {
     pub ties: u64,
     /// Events, or requests, whose id stands with other content.
     pub conflicts: u64,
-    dead_lettered: [u64; Reason::ALL.len()],
+    pub(super) dead_lettered: [u64; Reason::ALL.len()],
 }
 
 impl BatchTally {

@@ -62,7 +62,7 @@ async fn what_is_durable_can_be_read(bootstrap: String, topic: &str) {
     with_headers.headers =
         vec![("a".into(), Some(b"1".to_vec())), ("null".into(), None), ("empty".into(), Some(Vec::new()))];
     let sent = vec![message(None, None), message(Some(b""), Some(b"")), with_headers.clone()];
-    let verdicts = published.publish(sent).await;
+    let verdicts = published.publish(&sent.iter().collect::<Vec<_>>()).await;
     assert_eq!(verdicts, vec![Published::Durable; 3]);
     let rows = rows(&bootstrap, topic, 3, 3);
     let home = partition_of(b"", 3);
@@ -105,7 +105,7 @@ async fn placement_by_other_bytes_keeps_the_key() {
     broker.create_topic("placed", 12, &[]).await;
     let topic = KafkaTopic::connect(config(&broker.bootstrap, "placed")).await.unwrap();
     let placed = Message { placement: Placement::ByBytes(b"foobar".to_vec()), ..message(Some(b"abc"), Some(b"v")) };
-    assert_eq!(topic.publish(vec![placed]).await, [Published::Durable]);
+    assert_eq!(topic.publish(&[&placed]).await, [Published::Durable]);
     let rows = rows(&broker.bootstrap, "placed", 12, 1);
     assert_eq!((rows[0].0, rows[0].1.as_deref()), (partition_of(b"foobar", 12), Some(&b"abc"[..])));
 }
@@ -121,10 +121,10 @@ async fn the_topic_s_own_limit_decides_what_is_too_large_and_neighbours_go_on() 
     let noise = |len: usize| (0..len).map(|_| fastrand::u8(..)).collect::<Vec<u8>>();
     let fits = message(None, Some(&noise(20_000 - 80)));
     assert_eq!(fits.bytes(), 20_000);
-    let verdicts = small.publish(vec![fits.clone(), message(None, Some(&noise(20_001 - 80))), fits]).await;
+    let verdicts = small.publish(&[&fits.clone(), &message(None, Some(&noise(20_001 - 80))), &fits]).await;
     assert!(matches!(&verdicts[..], [Published::Durable, Published::Rejected(_), Published::Durable]), "{verdicts:?}");
     let large = KafkaTopic::connect(config(&broker.bootstrap, "large")).await.unwrap();
-    assert_eq!(large.publish(vec![message(None, Some(&noise(2_900_000)))]).await, [Published::Durable]);
+    assert_eq!(large.publish(&[&message(None, Some(&noise(2_900_000)))]).await, [Published::Durable]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +156,7 @@ async fn an_unreachable_cluster_is_no_verdict_for_ever() {
     };
     let topic = KafkaTopic::connect(short).await.unwrap();
     cluster.broker_down(-1).unwrap();
-    let verdicts = topic.publish(vec![message(None, Some(b"v"))]).await;
+    let verdicts = topic.publish(&[&message(None, Some(b"v"))]).await;
     assert!(matches!(&verdicts[..], [Published::Retry(_)]), "{verdicts:?}");
     cluster.broker_up(-1).unwrap();
 }

@@ -1,34 +1,13 @@
 //! What the Kafka source is told, and the librdkafka settings that follow from it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
+use crate::config::Secret;
 use crate::source::SourceError;
-
-/// Text that is never shown: its `Debug` says only that it is there.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[secret]")
-    }
-}
 
 /// Which SCRAM hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

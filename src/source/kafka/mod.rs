@@ -30,7 +30,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 pub(crate) use config::setting_fault;
-pub use config::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, Secret, StartPolicy};
+pub use config::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, StartPolicy};
 pub(crate) use context::Context;
 
 use crate::event::{PartitionRef, Position};

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use super::{Alerts, BatchTally, Dependency, Summary, Tally};
+use super::{Alerts, Dependency, Summary, Tally};
 use catalogue::{CATALOGUE, Kind};
 use exposition::Exposition;
 
@@ -172,6 +172,7 @@ impl Metrics {
 mod tests {
     use super::*;
     use crate::event::{Partition, Reason};
+    use crate::telemetry::BatchTally;
     use std::collections::BTreeSet;
     use std::time::Duration;
 

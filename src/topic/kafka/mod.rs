@@ -256,13 +256,13 @@ impl KafkaTopic {
 }
 
 impl Topic for KafkaTopic {
-    fn publish<'a>(&'a self, messages: Vec<Message>) -> BoxFuture<'a, Vec<Published>> {
+    fn publish<'a>(&'a self, messages: &'a [&'a Message]) -> BoxFuture<'a, Vec<Published>> {
         Box::pin(async move {
             let producer = self.producer();
             self.refresh_partitions(&producer).await;
             let until = Instant::now() + self.deadline;
             let mut under_way = Vec::with_capacity(messages.len());
-            for message in &messages {
+            for message in messages {
                 under_way.push(self.enqueue(&producer, message, until).await);
             }
             let give_up = tokio::time::Instant::from_std(Instant::now() + self.deadline + REPORT_GRACE);
