@@ -67,6 +67,13 @@ fn overview(pipelines: &[Pipeline]) -> Vec<[String; 4]> {
 }
 
 /// The pipelines that were chosen, by the same steps as a start.
+/// The pipelines, compiled, and what is worth a look reported; `None` where something is wrong, reported too.
+pub(super) fn pipelines(global: &GlobalArgs) -> Option<Vec<Pipeline>> {
+    let (pipelines, found) = compile(global);
+    report(&found);
+    found.iter().all(|finding| finding.severity == Severity::Warning).then_some(pipelines)
+}
+
 fn compile(global: &GlobalArgs) -> (Vec<Pipeline>, Vec<Diagnostic>) {
     let (specs, mut found) = config::pipelines::load(&global.pipelines, &global.pipeline);
     let mut pipelines = Vec::with_capacity(specs.len());

@@ -3,11 +3,15 @@
 //! Arguments come in, an exit code goes out: 0 done, 1 failed at run time, 2 wrong usage or configuration. Results go to
 //! standard output, findings and the log to standard error.
 
+mod backends;
 pub mod check;
 mod check_event;
+#[cfg(feature = "embedded")]
+mod embedded;
 pub mod generate;
 pub mod get;
 pub mod health;
+mod ready;
 pub mod reference;
 pub mod run;
 mod table;

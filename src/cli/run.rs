@@ -1,14 +1,314 @@
-//! `run`.
+//! `run`: the consumer.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{GlobalArgs, RunArgs};
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-/// Consumes events until stopped.
-pub async fn run(global: &GlobalArgs, _args: &RunArgs) -> Result<ExitCode, anyhow::Error> {
-    let _loaded = match global.load([]) {
+use crate::config::{Dedupe, Loaded, LogFormat, Override, Settings};
+use crate::engine::{Coordinator, Ending, LaneLimits, Limits, WorkerParts};
+use crate::pipeline::{Parts, Patience, Pipeline};
+use crate::source::SourceError;
+use crate::source::kafka::{GroupProtocol, KafkaSource};
+use crate::store::dynamodb::StaticCredentials;
+use crate::telemetry::{
+    AdminServer, AdminState, Alert, At, Condition, Dependency, Heartbeats, Metrics, Readiness, logs,
+};
+
+use super::ready::{self, Topics};
+use super::{EXIT_USAGE, GlobalArgs, RunArgs, SummaryForm, backends, check};
+
+/// From the end of the drain deadline until the process ends, whatever a library's destructor does.
+const LAST_GRACE: Duration = Duration::from_secs(8);
+
+/// What a run is made of, wherever its parts are.
+pub(super) struct Deployment {
+    /// Settings.
+    pub settings: Settings,
+    /// What to run.
+    pub pipelines: Vec<Arc<Pipeline>>,
+    /// Credentials of the embedded store.
+    pub credentials: Option<StaticCredentials>,
+    /// The group protocol; else the pipelines' own.
+    pub protocol: Option<GroupProtocol>,
+    /// Whether to end when all is read.
+    pub until_idle: bool,
+}
+
+/// Everything of the process that is not a part of one pipeline.
+#[derive(Clone)]
+pub(super) struct Process {
+    /// Metrics and alerts.
+    pub metrics: Arc<Metrics>,
+    /// Whether work can be done.
+    pub readiness: Arc<Readiness>,
+    /// Whether the loops move.
+    pub heartbeats: Arc<Heartbeats>,
+    /// Cancelled to drain and end.
+    pub stop: CancellationToken,
+}
+
+/// Consumes events until stopped, or until idle.
+pub async fn run(global: &GlobalArgs, args: &RunArgs) -> Result<ExitCode, anyhow::Error> {
+    if args.embedded {
+        return embedded(global, args).await;
+    }
+    let loaded = match global.load([]) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    anyhow::bail!("run is not yet available")
+    let Some(pipelines) = check::pipelines(global) else { return Ok(ExitCode::from(EXIT_USAGE)) };
+    let process = start_process(&loaded)?;
+    let admin = start_admin(&loaded.settings, &process).await?;
+    tracing::info!(address = %admin.addr(), "admin port listens: /metrics /livez /readyz");
+    let pipelines = pipelines.into_iter().map(Arc::new).collect();
+    let deployment = Deployment {
+        settings: loaded.settings,
+        pipelines,
+        credentials: None,
+        protocol: None,
+        until_idle: args.until_idle,
+    };
+    let complete = consume(&deployment, &process).await;
+    admin.stop().await?;
+    show_summary(&process, args.summary)?;
+    Ok(if complete? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(feature = "embedded")]
+async fn embedded(global: &GlobalArgs, args: &RunArgs) -> Result<ExitCode, anyhow::Error> {
+    super::embedded::run(global, args).await
+}
+
+#[cfg(not(feature = "embedded"))]
+async fn embedded(_: &GlobalArgs, _: &RunArgs) -> Result<ExitCode, anyhow::Error> {
+    anyhow::bail!("this binary was built without its embedded parts: build it with the feature `embedded`")
+}
+
+/// Logs, metrics, signals.
+pub(super) fn start_process(loaded: &Loaded) -> anyhow::Result<Process> {
+    let settings = &loaded.settings;
+    let format = match settings.log.format {
+        LogFormat::Json => logs::LogFormat::Json,
+        LogFormat::Text => logs::LogFormat::Text,
+    };
+    logs::init(format, &settings.log.filter)?;
+    let metrics = Arc::new(Metrics::new()?);
+    let expected = [
+        Dependency::Kafka,
+        Dependency::SourceTopics,
+        Dependency::RequestTopic,
+        Dependency::DeadLetterTopic,
+        Dependency::Tables,
+    ];
+    let readiness = Arc::new(Readiness::new(metrics.clone(), &expected));
+    let stop = CancellationToken::new();
+    listen_to_signals(stop.clone(), readiness.clone(), settings.engine.drain_deadline)?;
+    Ok(Process { metrics, readiness, heartbeats: Arc::new(Heartbeats::new()), stop })
+}
+
+/// The first TERM or INT drains, a second one ends the process at once; and so does the deadline.
+fn listen_to_signals(stop: CancellationToken, readiness: Arc<Readiness>, drain: Duration) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be listened to")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be listened to")?;
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        next().await;
+        tracing::info!("told to stop: draining");
+        readiness.drain();
+        // Cancelling wakes the coordinators; the deadline holds even where none of them can move any more.
+        stop.cancel();
+        let deadline = drain + LAST_GRACE;
+        std::thread::spawn(move || {
+            std::thread::sleep(deadline);
+            tracing::error!(alert = "drain_deadline", "still running {deadline:?} after the order to stop: ending now");
+            std::process::exit(1);
+        });
+        next().await;
+        tracing::warn!("told to stop a second time: ending at once");
+        std::process::exit(1);
+    });
+    Ok(())
+}
+
+/// Opens the admin port.
+pub(super) async fn start_admin(settings: &Settings, process: &Process) -> anyhow::Result<AdminServer> {
+    let state = AdminState {
+        metrics: process.metrics.clone(),
+        readiness: process.readiness.clone(),
+        heartbeats: process.heartbeats.clone(),
+    };
+    Ok(AdminServer::start(settings.admin.listen, state).await?)
+}
+
+/// Waits for what the pipelines depend on, then runs them side by side. True where everything read was drained.
+///
+/// # Errors
+///
+/// A source that cannot go on, wrong settings, or, until idle, dependencies that are not there by the start deadline.
+pub(super) async fn consume(deployment: &Deployment, process: &Process) -> anyhow::Result<bool> {
+    let settings = &deployment.settings;
+    anyhow::ensure!(!deployment.pipelines.is_empty(), "no pipeline to run: name a directory that holds some");
+    let dynamo = backends::dynamo(settings, deployment.credentials.clone(), 1).await?;
+    let waiting = ready::wait(settings, &dynamo, &deployment.pipelines, &process.readiness, &process.stop);
+    let topics = if deployment.until_idle {
+        let deadline = settings.engine.start_deadline;
+        tokio::time::timeout(deadline, waiting)
+            .await
+            .with_context(|| format!("not ready within {deadline:?}: the log names what is missing"))?
+    } else {
+        waiting.await
+    };
+    let Some(topics) = topics else { return Ok(true) };
+    let mut running = JoinSet::new();
+    for pipeline in &deployment.pipelines {
+        let coordinator = coordinator(deployment, process, pipeline, &topics).await?;
+        let (stop, name) = (process.stop.clone(), pipeline.name().to_owned());
+        running.spawn(async move { (name, coordinator.run(stop).await) });
+    }
+    let mut complete = true;
+    let mut failure = None;
+    while let Some(ended) = running.join_next().await {
+        match ended.context("a pipeline broke down")? {
+            (_, Ok(Ending::Drained)) => {}
+            (pipeline, Ok(Ending::Left(partitions))) => {
+                complete = false;
+                let message = format_args!("{pipeline}: not drained in time: {}", partitions.join(", "));
+                process.metrics.alerts.raise(Alert::DrainDeadline, &At::default(), message);
+            }
+            (pipeline, Err(error)) => {
+                process.metrics.alerts.raise(Alert::SourceFailed, &At::default(), format_args!("{pipeline}: {error}"));
+                // The other pipelines drain: the process is to be started again as a whole.
+                process.stop.cancel();
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    match failure {
+        Some(error @ SourceError::Fatal(_)) => Err(error.into()),
+        None => Ok(complete),
+    }
+}
+
+async fn coordinator(
+    deployment: &Deployment,
+    process: &Process,
+    pipeline: &Arc<Pipeline>,
+    topics: &Topics,
+) -> anyhow::Result<Coordinator> {
+    let settings = &deployment.settings;
+    let engine = &settings.engine;
+    let workers = (engine.worker_threads.0 / deployment.pipelines.len()).max(1);
+    let share = workers * deployment.pipelines.len();
+    let dedupe = backends::dedupe(settings, &process.metrics)?;
+    if settings.general.dedupe == Dedupe::Redis {
+        process.readiness.set(Dependency::Redis, Condition::Ready);
+    }
+    let writer = writer();
+    let mut parts = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let dynamo = Arc::new(backends::dynamo(settings, deployment.credentials.clone(), share).await?);
+        let parts_of_lane = Parts {
+            group: pipeline.group().into(),
+            // Each lane sets its own.
+            partition: Arc::new(crate::event::Partition::default()),
+            pipeline: pipeline.clone(),
+            dedupe: dedupe.clone(),
+            store: dynamo.clone(),
+            ledger: dynamo,
+            requests: topics.requests.clone(),
+            letters: topics.letters.clone(),
+            metrics: process.metrics.clone(),
+            tally: process.metrics.tally(pipeline.name()),
+            patience: Patience {
+                initial: Duration::from_millis(50),
+                ceiling: Duration::from_secs(10),
+                stalled_after: 8,
+            },
+        };
+        parts.push(WorkerParts {
+            parts: parts_of_lane,
+            lane_limits: LaneLimits { batches_in_flight_max: engine.batches_in_flight },
+            attest_interval: engine.attest_interval,
+            writer: writer.clone(),
+        });
+    }
+    let protocol = deployment.protocol.unwrap_or_else(|| backends::group_protocol(pipeline.protocol()));
+    let source = KafkaSource::connect(backends::kafka_source(settings, pipeline, protocol, deployment.until_idle))?;
+    let limits = Limits {
+        lane_bytes_max: engine.lane_bytes_max.as_usize(),
+        memory_bytes_max: engine.memory_bytes_max.as_usize() / deployment.pipelines.len(),
+        drain_deadline: engine.drain_deadline,
+    };
+    let heartbeat = process.heartbeats.register("coordinator", Duration::from_secs(30));
+    Ok(Coordinator::start(Box::new(source), parts, limits, process.readiness.clone(), heartbeat)?)
+}
+
+/// Names this process in ledger entries: host and process id.
+fn writer() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}/{}", host.trim(), std::process::id())
+}
+
+/// Writes what was done, in the form asked for.
+pub(super) fn show_summary(process: &Process, form: Option<SummaryForm>) -> anyhow::Result<()> {
+    let summary = process.metrics.summary();
+    let mut out = std::io::stdout().lock();
+    match form {
+        Some(SummaryForm::Json) => writeln!(out, "{}", summary.json()?)?,
+        Some(SummaryForm::Table) => write!(out, "{summary}")?,
+        None => {}
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// One line that tells how it goes: rewritten on a terminal, else written every few seconds. Runs until dropped.
+pub(super) async fn progress(metrics: Arc<Metrics>) {
+    let terminal = std::io::stderr().is_terminal();
+    let every = Duration::from_secs(if terminal { 1 } else { 5 });
+    let mut tick = tokio::time::interval(every);
+    let (mut before, mut at) = (0, Instant::now());
+    loop {
+        tick.tick().await;
+        let summary = metrics.summary();
+        let rate = (summary.consumed.saturating_sub(before)) as f64 / at.elapsed().as_secs_f64().max(0.001);
+        (before, at) = (summary.consumed, Instant::now());
+        let dead: u64 = summary.dead_lettered.values().sum();
+        let line = format!(
+            "consumed {} ({rate:.0}/s)  recorded {}  duplicate {}  dead-lettered {dead}  requests {}  attested {}",
+            summary.consumed, summary.recorded, summary.duplicate, summary.requests, summary.attested
+        );
+        let mut err = std::io::stderr().lock();
+        // Where standard error is gone nobody watches.
+        let _ =
+            if terminal { write!(err, "\r\x1b[K{line}").and_then(|()| err.flush()) } else { writeln!(err, "{line}") };
+    }
+}
+
+/// The settings that make a run use the parts in the process.
+pub(super) fn embedded_settings(bootstrap: &str, endpoint: &str, region: &str) -> Vec<Override> {
+    [
+        ("dedupe", "memory"),
+        ("table_prefix", ""),
+        ("kafka.bootstrap_servers", bootstrap),
+        ("kafka.security", "plaintext"),
+        ("dynamodb.endpoint", endpoint),
+        ("dynamodb.region", region),
+        ("log.format", "text"),
+        ("log.filter", "warn"),
+    ]
+    .into_iter()
+    .map(|(name, value)| Override::new(name, value))
+    .collect()
 }

@@ -1,10 +1,92 @@
-//! `tables`.
+//! `tables`: create what is absent, describe what is there.
 
+use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use super::{GlobalArgs, TablesArgs};
+use crate::config::Settings;
+use crate::store::dynamodb::tables::{self, Made, TableOptions};
+use crate::topic::kafka::topics::{TopicSpec, create_missing};
+
+use super::{EXIT_USAGE, GlobalArgs, TablesArgs, TablesCommand, backends, check};
+
+/// How long new tables may take until they are usable.
+const DEADLINE: Duration = Duration::from_secs(300);
+/// A new dead-letter topic takes the largest event that Kafka takes by default, and its headers.
+const LETTER_BYTES_MAX: usize = 1_048_588 + 128 * 1024;
 
 /// Creates or describes the tables.
-pub async fn tables(_global: &GlobalArgs, _args: &TablesArgs) -> Result<ExitCode, anyhow::Error> {
-    anyhow::bail!("tables is not yet available")
+pub async fn tables(global: &GlobalArgs, args: &TablesArgs) -> Result<ExitCode, anyhow::Error> {
+    let loaded = match global.load([]) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let settings = &loaded.settings;
+    let dynamo = backends::dynamo(settings, None, 1).await?;
+    match args.command {
+        TablesCommand::Describe => {
+            for table in tables::describe(&dynamo).await? {
+                let mut out = std::io::stdout().lock();
+                let status = table.status.as_deref().unwrap_or("missing");
+                let items = table.items.map_or_else(String::new, |items| format!(", about {items} items"));
+                writeln!(out, "{}: {status}{items}, key {}", table.name, table.key.join(" / "))?;
+                for (index, key) in table.indexes {
+                    writeln!(out, "  index {index}: {}", key.join(" / "))?;
+                }
+            }
+        }
+        TablesCommand::Create { topics } => {
+            let report = tables::create(&dynamo, &table_options(settings)).await?;
+            for (table, made) in report.tables {
+                let made = match made {
+                    Made::Created => "created",
+                    Made::Exists => "was there",
+                };
+                writeln!(std::io::stdout().lock(), "table {table}: {made}")?;
+            }
+            if topics {
+                return create_topics(global, settings).await;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// On AWS: recovery, protection, a stream on the records, and the key that is configured. Another endpoint is a server for
+/// development, which has none of the former.
+fn table_options(settings: &Settings) -> TableOptions {
+    let aws = settings.dynamodb.endpoint.as_deref().is_none_or(|endpoint| endpoint.contains(".amazonaws.com"));
+    TableOptions {
+        kms_key: settings.dynamodb.kms_key.clone(),
+        point_in_time_recovery: aws,
+        deletion_protection: aws,
+        records_stream: aws,
+        deadline: DEADLINE,
+    }
+}
+
+async fn create_topics(global: &GlobalArgs, settings: &Settings) -> Result<ExitCode, anyhow::Error> {
+    let Some(pipelines) = check::pipelines(global) else { return Ok(ExitCode::from(EXIT_USAGE)) };
+    let mut names: BTreeSet<&str> =
+        pipelines.iter().flat_map(|pipeline| pipeline.topics()).map(String::as_str).collect();
+    names.insert(&settings.general.requests_topic);
+    let partitions = i32::try_from(settings.kafka.new_topic_partitions)?;
+    let replication = Some(i32::try_from(settings.kafka.new_topic_replication)?);
+    let spec = |name: &str, settings: Vec<(String, String)>| TopicSpec {
+        name: name.to_owned(),
+        partitions,
+        replication,
+        settings,
+    };
+    let mut wanted: Vec<TopicSpec> = names.into_iter().map(|name| spec(name, Vec::new())).collect();
+    let letters = vec![("max.message.bytes".to_owned(), LETTER_BYTES_MAX.to_string())];
+    wanted.push(spec(&settings.general.dead_letters_topic, letters));
+    let created = create_missing(&backends::kafka_connection(settings), &wanted).await?;
+    let mut out = std::io::stdout().lock();
+    for topic in &wanted {
+        let made = if created.contains(&topic.name) { "created" } else { "was there" };
+        writeln!(out, "topic {}: {made}", topic.name)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

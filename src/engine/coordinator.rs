@@ -18,6 +18,9 @@ use crate::telemetry::{Condition, Dependency, Heartbeat, Metrics, Readiness, Tal
 use super::lane::{Mode, held_bytes};
 use super::worker::{FromWorker, ToWorker, Worker, WorkerParts};
 
+/// How long a source may take to say good-bye once all is drained.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+
 /// What a coordinator may hold, and how long it may take to let go.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -149,7 +152,7 @@ impl Coordinator {
             // The source no longer waits: as good as acknowledged.
             let _ = revocation.ack.send(());
         }
-        self.source.close(self.limits.drain_deadline).await;
+        self.source.close(self.limits.drain_deadline.min(CLOSE_DEADLINE)).await;
         let workers = self.workers;
         // Joining blocks; the workers have nothing left to do, so it is short.
         if tokio::task::spawn_blocking(move || workers.into_iter().for_each(Worker::stop)).await.is_err() {

@@ -78,7 +78,7 @@ impl fmt::Display for Position {
 }
 
 /// One partition of one topic of one cluster, told apart from a later topic of the same name by the topic's id.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition {
     /// The cluster's own id.
     pub cluster: String,

@@ -29,8 +29,6 @@ section! {
         drain_deadline: Duration = "25s" ["1s"..="10m"];
         /// How long a start may wait until everything it needs is there.
         start_deadline: Duration = "60s" ["1s"..="10m"];
-        /// How deeply an event's JSON may be nested.
-        json_depth_max: usize = "64" ["2"..="512"];
     }
 }
 

@@ -73,6 +73,16 @@ impl KafkaConnection {
         Self { bootstrap_servers: bootstrap_servers.into(), tls: false, auth: Auth::None, security: Vec::new() }
     }
 
+    /// librdkafka's settings for a client of this cluster, secrets among them: never to be shown. Tokens (OAUTHBEARER,
+    /// MSK IAM) need more than settings.
+    pub fn options(&self) -> Vec<(String, String)> {
+        self.client_config()
+            .config_map()
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
     /// The settings that every client of this cluster begins with.
     pub(crate) fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();

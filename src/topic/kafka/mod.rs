@@ -288,6 +288,15 @@ impl Topic for KafkaTopic {
     }
 }
 
+/// What the cluster says about a topic, also one that is only read.
+///
+/// # Errors
+///
+/// [`TopicError`]: the topic is missing, or the cluster gives no answer.
+pub async fn describe(connection: &KafkaConnection, topic: &str) -> Result<TopicReport, TopicError> {
+    Admin::connect(connection, topic)?.report(topic).await
+}
+
 fn make_producer(
     client: &ClientConfig,
     connection: &KafkaConnection,
