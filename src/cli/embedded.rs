@@ -43,11 +43,15 @@ pub async fn run(global: &GlobalArgs, args: &RunArgs) -> Result<ExitCode, anyhow
     let names = topic_names(global, &dynamo, &pipelines)?;
     let topics: Vec<(&str, i32)> = names.iter().map(|name| (name.as_str(), PARTITIONS)).collect();
     let kafka = EmbeddedKafka::start(&topics).context("embedded broker")?;
-    let loaded =
-        match global.load(embedded_settings(kafka.bootstrap_servers(), &dynamo.endpoint, EmbeddedDynamo::REGION)) {
-            Ok(loaded) => loaded,
-            Err(code) => return Ok(code),
-        };
+    let loaded = match global.load(embedded_settings(
+        global,
+        kafka.bootstrap_servers(),
+        &dynamo.endpoint,
+        EmbeddedDynamo::REGION,
+    )) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
     let process = start_process(&loaded)?;
     let admin = start_admin(&loaded.settings, &process).await?;
     create_tables(&loaded.settings).await?;
@@ -91,7 +95,7 @@ fn topic_names(
     dynamo: &EmbeddedDynamo,
     pipelines: &[Arc<crate::pipeline::Pipeline>],
 ) -> anyhow::Result<Vec<String>> {
-    let unknown_broker = embedded_settings("127.0.0.1:1", &dynamo.endpoint, EmbeddedDynamo::REGION);
+    let unknown_broker = embedded_settings(global, "127.0.0.1:1", &dynamo.endpoint, EmbeddedDynamo::REGION);
     let Ok(loaded) = global.load(unknown_broker) else { anyhow::bail!("the configuration is wrong") };
     let general = &loaded.settings.general;
     let mut names: Vec<String> = pipelines.iter().flat_map(|pipeline| pipeline.topics().to_vec()).collect();

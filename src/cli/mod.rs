@@ -65,6 +65,12 @@ impl GlobalArgs {
         ConfigArgs { file, overrides: self.set.clone() }
     }
 
+    /// Whether a setting was given by flag or by one of these variables.
+    pub fn is_given(&self, setting: &str, variables: &[&str]) -> bool {
+        self.set.iter().any(|given| given.name == setting)
+            || variables.iter().any(|variable| std::env::var_os(variable).is_some())
+    }
+
     /// The configuration, its warnings reported; else everything that is wrong with it reported, and the exit code.
     pub fn load(&self, further: impl IntoIterator<Item = Override>) -> Result<Loaded, ExitCode> {
         let mut args = self.config_args();

@@ -297,7 +297,10 @@ pub(super) async fn progress(metrics: Arc<Metrics>) {
 }
 
 /// The settings that make a run use the parts in the process.
-pub(super) fn embedded_settings(bootstrap: &str, endpoint: &str, region: &str) -> Vec<Override> {
+pub(super) fn embedded_settings(global: &GlobalArgs, bootstrap: &str, endpoint: &str, region: &str) -> Vec<Override> {
+    // The samples hold conflicts and ties on purpose; each would be an alert of its own among the progress lines.
+    let quiet = !global.is_given("log.filter", &["RECORDKEEPER_LOG_FILTER", "RUST_LOG"]);
+    let log = quiet.then_some(("log.filter", "off"));
     [
         ("dedupe", "memory"),
         ("table_prefix", ""),
@@ -306,9 +309,9 @@ pub(super) fn embedded_settings(bootstrap: &str, endpoint: &str, region: &str) -
         ("dynamodb.endpoint", endpoint),
         ("dynamodb.region", region),
         ("log.format", "text"),
-        ("log.filter", "warn"),
     ]
     .into_iter()
+    .chain(log)
     .map(|(name, value)| Override::new(name, value))
     .collect()
 }

@@ -137,8 +137,8 @@ impl Attester {
         let mut done = Vec::new();
         for lane in self.lanes.borrow().values() {
             let checkpoint = lane.checkpoint();
-            if lane.told.get() != Some(checkpoint) {
-                lane.told.set(Some(checkpoint));
+            if lane.told.get() != checkpoint {
+                lane.told.set(checkpoint);
                 done.push((lane.chain.partition.clone(), checkpoint));
             }
         }

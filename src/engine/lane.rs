@@ -48,8 +48,8 @@ pub(super) struct Lane {
     pub processed: Cell<Position>,
     /// Told whenever the ledger's end moved.
     pub moved: Notify,
-    /// The checkpoint that the coordinator was told last.
-    pub told: Cell<Option<Position>>,
+    /// The checkpoint that the coordinator was told last; at first where the lane begins.
+    pub told: Cell<Position>,
     /// Messages taken in and not settled.
     held: Cell<u64>,
 }
@@ -129,7 +129,7 @@ pub(super) async fn open(parts: Parts, assignment: &Assignment, surveys: &[Surve
         previous: Cell::new(previous),
         processed: Cell::new(start.after),
         moved: Notify::new(),
-        told: Cell::new(None),
+        told: Cell::new(start.after),
         held: Cell::new(0),
     };
     Some((Rc::new(lane), start.after))

@@ -35,7 +35,9 @@ fn on_wallets(value: Vec<u8>) -> Event {
 /// The reasons of all dead letters, in the order of their origins.
 fn reasons(deployment: &Deployment) -> Vec<String> {
     let mut letters = deployment.read_topic(&deployment.dead_letters);
-    letters.sort_by_key(|letter| header(letter, "recordkeeper-origin-offset").and_then(|offset| offset.parse::<u64>().ok()));
+    letters.sort_by_key(|letter| {
+        header(letter, "recordkeeper-origin-offset").and_then(|offset| offset.parse::<u64>().ok())
+    });
     letters.iter().map(|letter| header(letter, "recordkeeper-reason").unwrap_or("").to_owned()).collect()
 }
 
@@ -49,7 +51,10 @@ async fn tombstones_and_empty_values_are_told_apart() {
         value: value.map(Into::into),
         ..on_transactions(Vec::new())
     };
-    let keyed = |key: Option<&[u8]>, id: &str| Event { key: key.map(Into::into), ..on_transactions(transaction(id, WALLET, "\"1\"")) };
+    let keyed = |key: Option<&[u8]>, id: &str| Event {
+        key: key.map(Into::into),
+        ..on_transactions(transaction(id, WALLET, "\"1\""))
+    };
     deployment
         .publish(&[
             keyed(Some(b"k1"), "good-1"),
@@ -181,7 +186,12 @@ async fn neighbours_of_refused_events_are_recorded() {
     };
     let mut events: Vec<Event> = (0..22).map(|n| on_wallets(request(&format!("ok-{n}"), "main".into()))).collect();
     events.insert(5, on_wallets(request("big", "a".repeat(1_200_000))));
-    events.insert(9, on_wallets(br#"{"specversion":"1.0","id":"no-data","source":"/cases","type":"wallet.requested","data":{}}"#.to_vec()));
+    events.insert(
+        9,
+        on_wallets(
+            br#"{"specversion":"1.0","id":"no-data","source":"/cases","type":"wallet.requested","data":{}}"#.to_vec(),
+        ),
+    );
     events.insert(13, on_wallets(request(&"i".repeat(600), "main".into())));
     deployment.publish(&events).await;
     let run = deployment.run_until_idle().await;
@@ -198,20 +208,39 @@ async fn neighbours_of_refused_events_are_recorded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_wallet_under_every_notation() {
     let deployment = Deployment::start("c29", "wallets", 1).await;
-    let same = ["0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", "0x5AAEB6053F3E94C9B9A09F33669435E7EF1BEAED"];
-    let refused = ["0x5aAEb6053F3E94C9b9A09f33669435E7Ef1BeAed", "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAe", "0X5aaeb6053f3e94c9b9a09f33669435e7ef1beaed", "5aaeb6053f3e94c9b9a09f33669435e7ef1beaed"];
+    let same = [
+        "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+        "0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed",
+        "0x5AAEB6053F3E94C9B9A09F33669435E7EF1BEAED",
+    ];
+    let refused = [
+        "0x5aAEb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+        "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAe",
+        "0X5aaeb6053f3e94c9b9a09f33669435e7ef1beaed",
+        "5aaeb6053f3e94c9b9a09f33669435e7ef1beaed",
+    ];
     let mut events = Vec::new();
     for (version, address) in same.iter().chain(&refused).enumerate() {
-        events.push(on_wallets(status(&format!("e{version}"), &format!("evm:1:{address}"), version as u64 + 1, "active")));
+        events.push(on_wallets(status(
+            &format!("e{version}"),
+            &format!("evm:1:{address}"),
+            version as u64 + 1,
+            "active",
+        )));
     }
-    for (index, address) in ["C8H4v4c2eA6njjgzvWSrCpLdYg3hWSygoVsi4RkUrzjV", "C8h4v4c2eA6njjgzvWSrCpLdYg3hWSygoVsi4RkUrzjV"].iter().enumerate() {
+    for (index, address) in
+        ["C8H4v4c2eA6njjgzvWSrCpLdYg3hWSygoVsi4RkUrzjV", "C8h4v4c2eA6njjgzvWSrCpLdYg3hWSygoVsi4RkUrzjV"]
+            .iter()
+            .enumerate()
+    {
         events.push(on_wallets(status(&format!("s{index}"), &format!("solana:mainnet:{address}"), 1, "active")));
     }
     deployment.publish(&events).await;
     let run = deployment.run_until_idle().await;
     run.assert_sums();
     assert_eq!((run.count("recorded"), run.dead("mapping")), (5, 4), "{}", run.summary);
-    let mut wallets: Vec<String> = deployment.scan("wallet_inventory").await.iter().map(|w| text(w, "wallet_id").to_owned()).collect();
+    let mut wallets: Vec<String> =
+        deployment.scan("wallet_inventory").await.iter().map(|w| text(w, "wallet_id").to_owned()).collect();
     wallets.sort();
     assert_eq!(wallets.len(), 3, "{wallets:?}");
     assert_eq!(wallets[0], WALLET);
@@ -227,9 +256,25 @@ async fn one_wallet_under_every_notation() {
 #[tokio::test(flavor = "multi_thread")]
 async fn awkward_ids_are_found_under_exactly_that_id() {
     let deployment = Deployment::start("c38", "wallets", 1).await;
-    let ids = ["o'brien", "x' OR '1'='1", "a\"b", "semi;--", "{\"$ne\":1}", "?", "percent%25", "sp ace", "naïve-ключ-鍵", "emoji-🦀", "back\\slash", "line\nbreak", "tab\t", "pi|pe"];
+    let ids = [
+        "o'brien",
+        "x' OR '1'='1",
+        "a\"b",
+        "semi;--",
+        "{\"$ne\":1}",
+        "?",
+        "percent%25",
+        "sp ace",
+        "naïve-ключ-鍵",
+        "emoji-🦀",
+        "back\\slash",
+        "line\nbreak",
+        "tab\t",
+        "pi|pe",
+    ];
     let long = "a".repeat(513);
-    let mut events: Vec<Event> = ids.iter().map(|id| on_transactions(transaction(id, &format!("ext:{id}"), "1"))).collect();
+    let mut events: Vec<Event> =
+        ids.iter().map(|id| on_transactions(transaction(id, &format!("ext:{id}"), "1"))).collect();
     events.push(on_transactions(transaction(&long, "ext:long-id", "1")));
     events.push(on_transactions(transaction("long-wallet", &format!("ext:{}", "w".repeat(2000)), "1")));
     deployment.publish(&events).await;

@@ -56,7 +56,6 @@ pub struct Deployment {
 pub struct Run {
     pub code: Option<i32>,
     pub summary: Value,
-    pub stdout: String,
     pub stderr: String,
 }
 
@@ -72,7 +71,8 @@ impl Run {
     /// Promise 1.
     pub fn assert_sums(&self) {
         let dead: u64 = self.summary["dead_lettered"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
-        let sum = self.count("recorded") + self.count("duplicate") + self.count("skipped") + dead + self.count("in_flight");
+        let sum =
+            self.count("recorded") + self.count("duplicate") + self.count("skipped") + dead + self.count("in_flight");
         assert_eq!(self.count("consumed"), sum, "{}", self.summary);
     }
 }
@@ -152,7 +152,8 @@ impl Deployment {
     pub async fn run_with(&self, env: &[(&str, &str)]) -> Run {
         let mut command = self.command(&["run", "--until-idle", "--summary", "json"]);
         command.envs(env.iter().copied());
-        let output = tokio::time::timeout(Duration::from_secs(300), command.output()).await.expect("ends in time").unwrap();
+        let output =
+            tokio::time::timeout(Duration::from_secs(300), command.output()).await.expect("ends in time").unwrap();
         run_of(output)
     }
 
@@ -234,7 +235,11 @@ impl Deployment {
             list.add_partition(&self.topic(topic), partition);
         }
         let committed = consumer.committed_offsets(list, Duration::from_secs(20)).unwrap();
-        committed.elements().iter().map(|element| (element.partition(), element.offset().to_raw().unwrap_or(-1))).collect()
+        committed
+            .elements()
+            .iter()
+            .map(|element| (element.partition(), element.offset().to_raw().unwrap_or(-1)))
+            .collect()
     }
 
     /// Sets the group's committed offsets of a topic to zero (the group must be empty).
@@ -300,7 +305,7 @@ pub fn run_of(output: std::process::Output) -> Run {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     let line = stdout.lines().rev().find(|line| line.starts_with('{'));
     let summary = line.and_then(|line| serde_json::from_str(line).ok()).unwrap_or(Value::Null);
-    Run { code: output.status.code(), summary, stdout, stderr }
+    Run { code: output.status.code(), summary, stderr }
 }
 
 /// An item as JSON, without types.
@@ -341,7 +346,9 @@ fn prefixed(text: &str, name: &str) -> String {
     for line in text.lines() {
         let mut line = line.to_owned();
         if line.contains("topic") || line.contains("group:") && line.contains("recordkeeper-") {
-            for word in ["wallet-events", "transaction-events", "transactions", "token_transfers", "logs", "recordkeeper-"] {
+            for word in
+                ["wallet-events", "transaction-events", "transactions", "token_transfers", "logs", "recordkeeper-"]
+            {
                 for before in [" ", "[", "\""] {
                     line = line.replace(&format!("{before}{word}"), &format!("{before}{name}-{word}"));
                 }

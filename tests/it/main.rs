@@ -1,12 +1,15 @@
 //! The integration tests: one binary, real servers.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cases;
 mod config;
+mod deployment;
 mod examples;
 mod fault_proxy;
 mod generate;
 mod policies;
 mod services;
 mod source;
+mod spine;
 mod store;
 mod topic;

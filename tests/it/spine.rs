@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rdkafka::message::Message;
+use recordkeeper::event::Group;
 use serde_json::{Value, json};
 
 use crate::deployment::{Deployment, Event, Item, header, plain, run_of, text};
@@ -42,7 +43,17 @@ fn events_or(reduced: u64) -> u64 {
 async fn generated(deployment: &Deployment, events: u64, seed: u64) -> Value {
     let (ndjson, manifest) = (deployment.dir.join("events.ndjson"), deployment.dir.join("manifest.json"));
     let (events, seed) = (events.to_string(), seed.to_string());
-    let args = ["generate", "--to", ndjson.to_str().unwrap(), "--manifest", manifest.to_str().unwrap(), "--events", &events, "--seed", &seed];
+    let args = [
+        "generate",
+        "--to",
+        ndjson.to_str().unwrap(),
+        "--manifest",
+        manifest.to_str().unwrap(),
+        "--events",
+        &events,
+        "--seed",
+        &seed,
+    ];
     let output = deployment.command(&args).output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     deployment.publish(&read_events(&ndjson)).await;
@@ -58,7 +69,8 @@ async fn generated(deployment: &Deployment, events: u64, seed: u64) -> Value {
 /// Tables, dead letters and requests against the manifest: what must hold however often the consumer was interrupted.
 async fn assert_end_state(deployment: &Deployment, manifest: &Value) {
     assert_eq!(deployment.scan("wallet_records").await.len() as u64, manifest["records"].as_u64().unwrap(), "records");
-    assert_eq!(wallets(&deployment.scan("wallet_inventory").await), wallets_of(manifest), "wallets");
+    assert_eq!(wallets(&deployment.scan("wallet_inventory").await), stated(manifest, "wallets"), "wallets");
+    assert_eq!(mappings(&deployment.scan("user_wallet_mapping").await), stated(manifest, "mappings"), "mappings");
     let requests: BTreeSet<String> = deployment
         .read_topic(&deployment.requests)
         .iter()
@@ -75,14 +87,20 @@ async fn assert_end_state(deployment: &Deployment, manifest: &Value) {
         .iter()
         .map(|letter| {
             let part = |name: &str| header(letter, name).unwrap_or_else(|| panic!("letter without {name}")).to_owned();
-            let origin = ["recordkeeper-origin-topic", "recordkeeper-origin-partition", "recordkeeper-origin-offset"].map(part);
+            let origin =
+                ["recordkeeper-origin-topic", "recordkeeper-origin-partition", "recordkeeper-origin-offset"].map(part);
             (origin.join("/"), part("recordkeeper-reason"))
         })
         .collect();
     let mut by_reason: BTreeMap<String, u64> = BTreeMap::new();
     letters.values().for_each(|reason| *by_reason.entry(reason.clone()).or_default() += 1);
-    let expected: BTreeMap<String, u64> =
-        manifest["dead_lettered"].as_object().unwrap().iter().map(|(reason, n)| (reason.clone(), n.as_u64().unwrap())).filter(|(_, n)| *n > 0).collect();
+    let expected: BTreeMap<String, u64> = manifest["dead_lettered"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(reason, n)| (reason.clone(), n.as_u64().unwrap()))
+        .filter(|(_, n)| *n > 0)
+        .collect();
     assert_eq!(by_reason, expected, "dead letters");
 }
 
@@ -121,59 +139,40 @@ async fn assert_ledger_holds(deployment: &Deployment, positions: u64) -> BTreeMa
     ends
 }
 
-/// `{wallet: {group: {attribute: value, version}}}` of the table, in the manifest's form.
+/// `{wallet: {group: {attribute: value, version}}}` of the table, in the manifest's form: a group never written is absent,
+/// but for the status, which is pending then.
 fn wallets(items: &[Item]) -> BTreeMap<String, Value> {
-    let groups: [(&str, &str, &[&str]); 3] = [
-        ("identity", "identity_version", &["address", "owner", "provider", "provider_wallet_id", "request_id"]),
-        ("profile", "profile_version", &["label", "tags"]),
-        ("status", "status_version", &["wallet_status", "reason"]),
-    ];
     items
         .iter()
         .map(|item| {
             let item = plain(item);
             let mut wallet = serde_json::Map::new();
-            for (group, version, attributes) in groups {
-                let stored = item[version].as_str().unwrap_or("");
-                if stored.is_empty() {
-                    continue;
+            for group in Group::OF_WALLET {
+                let values = group_of(&item, group);
+                if values["version"] != "" || group == Group::Status {
+                    wallet.insert(group.name().to_owned(), values);
                 }
-                let mut values = serde_json::Map::new();
-                for attribute in attributes {
-                    if let Some(value) = item.get(*attribute) {
-                        values.insert((*attribute).to_owned(), value.clone());
-                    }
-                }
-                let parts: Vec<u64> = (0..4).map(|part| stored[part * 20..part * 20 + 20].parse().unwrap()).collect();
-                values.insert("version".to_owned(), json!(parts));
-                wallet.insert(group.to_owned(), Value::Object(values));
             }
             (item["wallet_id"].as_str().unwrap().to_owned(), Value::Object(wallet))
         })
         .collect()
 }
 
-fn wallets_of(manifest: &Value) -> BTreeMap<String, Value> {
-    let four = |version: &Value| {
-        let mut parts: Vec<u64> = match version {
-            Value::Array(parts) => parts.iter().map(|part| part.as_u64().unwrap()).collect(),
-            one => vec![one.as_u64().unwrap()],
-        };
-        parts.resize(4, 0);
-        json!(parts)
-    };
-    manifest["wallets"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .map(|(wallet, groups)| {
-            let mut groups = groups.clone();
-            for group in groups.as_object_mut().unwrap().values_mut() {
-                group["version"] = four(&group["version"]);
-            }
-            (wallet.clone(), groups)
-        })
-        .collect()
+/// `{user|wallet: {attribute: value, version}}` of the table.
+fn mappings(items: &[Item]) -> BTreeMap<String, Value> {
+    let key = |item: &Value| format!("{}|{}", item["user_id"].as_str().unwrap(), item["wallet_id"].as_str().unwrap());
+    items.iter().map(plain).map(|item| (key(&item), group_of(&item, Group::Mapping))).collect()
+}
+
+fn group_of(item: &Value, group: Group) -> Value {
+    let present = group.attributes().iter().filter_map(|name| Some(((*name).to_owned(), item.get(*name)?.clone())));
+    let mut values: serde_json::Map<String, Value> = present.collect();
+    values.insert("version".to_owned(), item.get(group.version_attribute()).cloned().unwrap_or(json!("")));
+    Value::Object(values)
+}
+
+fn stated(manifest: &Value, what: &str) -> BTreeMap<String, Value> {
+    manifest[what].as_object().unwrap().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 /// Generated events with everything in them: tables, dead letters, requests and counts equal the manifest.
@@ -210,13 +209,31 @@ async fn generated_events_end_as_the_manifest_says() {
 async fn a_consumer_killed_between_any_two_steps_loses_nothing() {
     let deployment = Deployment::start("kill", "wallets", 8).await;
     let manifest = generated(&deployment, events_or(6_000), 11).await;
-    let steps = ["prepared:1", "looked_up:3", "judged:2", "applied:4", "remembered:3", "attesting:2", "attested:1", "attested:2", "checkpointed:2", "judged:6"];
+    let steps = [
+        "prepared:1",
+        "looked_up:3",
+        "judged:2",
+        "applied:4",
+        "remembered:3",
+        "attesting:2",
+        "attested:1",
+        "attested:2",
+        "checkpointed:2",
+        "judged:6",
+    ];
     for step in steps {
-        let run = deployment.run_with(&[("RECORDKEEPER_FAILPOINT", step), ("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "100")]).await;
+        let run = deployment
+            .run_with(&[
+                ("RECORDKEEPER_FAILPOINT", step),
+                ("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "100"),
+                // A restart under the same name takes its partitions over at once, as a stateful deployment's does.
+                ("RECORDKEEPER_KAFKA_GROUP_INSTANCE_ID", "one"),
+            ])
+            .await;
         assert_ne!(run.code, Some(1), "{step}: {}", run.stderr);
         assert_checkpoints_below_ledger(&deployment).await;
     }
-    let run = deployment.run_until_idle().await;
+    let run = deployment.run_with(&[("RECORDKEEPER_KAFKA_GROUP_INSTANCE_ID", "one")]).await;
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     assert_end_state(&deployment, &manifest).await;
     assert_ledger_holds(&deployment, manifest["consumed"].as_u64().unwrap()).await;
@@ -279,7 +296,9 @@ async fn progress(deployment: &Deployment, entries: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn real_ethereum_items_are_recorded_once() {
     let deployment = Deployment::start("eth", "ethereum", 2).await;
-    let data = |name: &str| std::fs::read_to_string(format!("{}/tests/data/ethereum-etl/{name}.jsonl", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let data = |name: &str| {
+        std::fs::read_to_string(format!("{}/tests/data/ethereum-etl/{name}.jsonl", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
     let mut events = Vec::new();
     for topic in ["transactions", "token_transfers"] {
         for line in data(topic).lines() {
@@ -291,7 +310,12 @@ async fn real_ethereum_items_are_recorded_once() {
     let first = deployment.run_until_idle().await;
     assert_eq!(first.code, Some(0), "{}", first.stderr);
     first.assert_sums();
-    assert_eq!((first.count("consumed"), first.count("recorded"), first.count("repeated")), (589, 589, 0), "{}", first.summary);
+    assert_eq!(
+        (first.count("consumed"), first.count("recorded"), first.count("repeated")),
+        (589, 589, 0),
+        "{}",
+        first.summary
+    );
     let records = deployment.scan("wallet_records").await;
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     records.iter().for_each(|record| *kinds.entry(text(record, "type").to_owned()).or_default() += 1);
@@ -310,25 +334,38 @@ async fn real_ethereum_items_are_recorded_once() {
     let second = deployment.run_until_idle().await;
     assert_eq!(second.code, Some(0), "{}", second.stderr);
     second.assert_sums();
-    assert_eq!((second.count("consumed"), second.count("recorded"), second.count("repeated")), (589, 589, 589), "{}", second.summary);
+    assert_eq!(
+        (second.count("consumed"), second.count("recorded"), second.count("repeated")),
+        (589, 589, 589),
+        "{}",
+        second.summary
+    );
     assert!(deployment.snapshot().await == before, "a second reading changed a table");
     // The same item in another block is another event.
     let line = data("token_transfers").lines().next().unwrap().to_owned();
     let item: Value = serde_json::from_str(&line).unwrap();
     let other = line.replace(item["block_hash"].as_str().unwrap(), &format!("0x{}", "ab".repeat(32)));
-    deployment.publish(&[Event { topic: "token_transfers".into(), value: Some(other.into()), ..Event::default() }]).await;
+    deployment
+        .publish(&[Event { topic: "token_transfers".into(), value: Some(other.into()), ..Event::default() }])
+        .await;
     let third = deployment.run_until_idle().await;
-    assert_eq!((third.count("consumed"), third.count("recorded"), third.count("repeated")), (1, 1, 0), "{}", third.summary);
+    assert_eq!(
+        (third.count("consumed"), third.count("recorded"), third.count("repeated")),
+        (1, 1, 0),
+        "{}",
+        third.summary
+    );
 }
 
 /// Counted by hand from the items: each transaction and transfer has one record of its sender's side (the judge) and, where
-/// it has a receiver, one of the receiver's.
+/// it has a receiver, one of the receiver's; a transaction without one creates a contract.
 fn expected_kinds(transactions: &str, transfers: &str) -> BTreeMap<String, usize> {
     let receivers = transactions.lines().filter(|line| !line.contains("\"to_address\": null")).count();
     let transfers = transfers.lines().count();
     BTreeMap::from([
         ("transaction.out".to_owned(), transactions.lines().count()),
         ("transaction.in".to_owned(), receivers),
+        ("contract.created".to_owned(), transactions.lines().count() - receivers),
         ("transfer.out".to_owned(), transfers),
         ("transfer.in".to_owned(), transfers),
     ])
@@ -361,7 +398,8 @@ async fn a_changed_mapping_makes_no_conflict() {
     let second = deployment.run_until_idle().await;
     assert_eq!(second.code, Some(0), "{}", second.stderr);
     second.assert_sums();
-    let counts = [second.count("recorded"), second.count("repeated"), second.count("duplicate"), second.dead("conflict")];
+    let counts =
+        [second.count("recorded"), second.count("repeated"), second.count("duplicate"), second.dead("conflict")];
     assert_eq!(counts, [20, 20, 20, 0], "{}", second.summary);
     let records = deployment.scan("wallet_records").await;
     assert_eq!(records.len(), 40, "each event has its further record, once");
@@ -374,20 +412,20 @@ async fn a_changed_mapping_makes_no_conflict() {
 
 /// Adds a second record, `audit`, to the route of wallet.updated.
 fn add_further_record(pipeline: &str) -> String {
+    let record = "      - {name: audit, type: wallet.audit, wallet: \"{/data/wallet_id}\"}\n";
     let mut out = String::new();
-    let mut inside = false;
+    let (mut inside, mut records) = (false, false);
     for line in pipeline.lines() {
-        if line.trim_start().starts_with("- name:") && !line.contains('{') {
-            inside = line.contains("wallet.updated") || line.contains("wallet-updated");
+        if line.starts_with("  - name:") {
+            inside = line.ends_with("wallet-updated");
         }
+        if records && !line.starts_with("     ") {
+            out.push_str(record);
+            (inside, records) = (false, false);
+        }
+        records |= inside && line == "    records:";
         out.push_str(line);
         out.push('\n');
-        if inside && line.trim_start().starts_with("- {name:") {
-            let indent = &line[..line.len() - line.trim_start().len()];
-            out.push_str(indent);
-            out.push_str("- {name: audit, type: wallet.audit, wallet: \"{/data/wallet_id}\", fields: {label: /data/label}}\n");
-            inside = false;
-        }
     }
     out
 }

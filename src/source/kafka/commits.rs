@@ -1,6 +1,24 @@
-//! Which offset to commit for one partition, and when there is none.
+//! Which offset to commit for one partition, when there is none, and the thread that commits.
 
+use std::sync::mpsc::Receiver;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+
+use super::context::{Context, Note};
+use super::wake::Wake;
 use crate::event::Position;
+
+/// Commits what it is given, one list after the other, and notes each answer; ends with its sender. A thread of its own,
+/// since librdkafka answers asynchronous commits only through a callback that the crate cannot set; a call that waits is
+/// bounded by librdkafka's own request timeout.
+pub(super) fn run(consumer: &BaseConsumer<Context>, lists: &Receiver<TopicPartitionList>, wake: &Wake) {
+    while let Ok(list) = lists.recv() {
+        let refused = consumer.commit(&list, CommitMode::Sync).err().map(|error| error.to_string());
+        consumer.context().note(Note::Committed(refused));
+        wake.wake();
+    }
+}
 
 /// One partition's commits in one assignment: they never go back.
 #[derive(Debug, Default)]

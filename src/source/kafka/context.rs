@@ -9,7 +9,7 @@ use rdkafka::ClientContext;
 use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
@@ -25,7 +25,7 @@ pub(super) enum Note {
     Assign(Vec<Key>),
     /// The group takes these; `lost` where it already has.
     Revoke { keys: Vec<Key>, lost: bool },
-    /// The answer to a commit: the partitions that it was refused for, and why; none where all went well.
+    /// The answer to a commit: why it was refused; none where all went well.
     Committed(Option<String>),
     /// librdkafka cannot make a group assignment out of it.
     Odd(String),
@@ -62,7 +62,7 @@ impl Context {
         Self { tokens, notes: Mutex::default(), reason: Mutex::default() }
     }
 
-    fn note(&self, note: Note) {
+    pub(super) fn note(&self, note: Note) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
     }
 
@@ -137,16 +137,5 @@ impl ConsumerContext for Context {
             }
             other => Note::Odd(RDKafkaErrorCode::from(other).to_string()),
         });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let refused = match result {
-            Err(error) => Some(error.to_string()),
-            Ok(()) => offsets.elements().iter().find_map(|element| {
-                let error = element.error().err()?;
-                Some(format!("{}/{}: {error}", element.topic(), element.partition()))
-            }),
-        };
-        self.note(Note::Committed(refused));
     }
 }

@@ -1,6 +1,7 @@
 //! What must be asked of the cluster before a partition can be read: ids, committed offsets, the log's ends. Blocking
 //! calls with deadlines, on a thread of their own, so that the reader keeps polling.
 
+use std::collections::HashSet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -30,6 +31,8 @@ pub(super) enum Question {
     Assignments { keys: Vec<Key>, wanted: Arc<AtomicBool> },
     /// Whether the cluster answers and these topics exist.
     Probe(Vec<String>),
+    /// How much of these topics' partitions the group has not committed, without those that are ours.
+    Others { topics: Vec<String>, ours: HashSet<Key> },
 }
 
 /// What comes back.
@@ -41,6 +44,8 @@ pub(super) enum Answer {
     /// What is in the way, and that it is tried again.
     Trouble(String),
     Healthy,
+    /// Offsets that the group's other members have not committed yet.
+    Others(u64),
 }
 
 /// The cluster's id, asked once.
@@ -85,6 +90,10 @@ pub(super) fn run(
     while let Ok(question) = questions.recv() {
         let answer = match question {
             Question::Probe(topics) => probe(consumer, &topics),
+            Question::Others { topics, ours } => match others(consumer, &topics, &ours) {
+                Ok(left) => Answer::Others(left),
+                Err(why) => Answer::Trouble(why),
+            },
             Question::Assignments { keys, wanted } => loop {
                 match assignments(consumer, cluster, &keys) {
                     Ok(found) => break Answer::Assignments { found, wanted },
@@ -120,6 +129,21 @@ fn probe(consumer: &BaseConsumer<Context>, topics: &[String]) -> Answer {
         }
     }
     Answer::Healthy
+}
+
+fn others(consumer: &BaseConsumer<Context>, topics: &[String], ours: &HashSet<Key>) -> Result<u64, String> {
+    let mut left = 0;
+    for topic in topics {
+        let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(|error| format!("topic {topic}: {error}"))?;
+        let found = metadata.topics().first().ok_or_else(|| topic_trouble(topic, RDKafkaErrorCode::UnknownTopic))?;
+        let numbers = found.partitions().iter().map(|partition| (topic.clone(), partition.id()));
+        let keys: Vec<Key> = numbers.filter(|key| !ours.contains(key)).collect();
+        for ((topic, number), committed) in keys.iter().zip(committed(consumer, &keys)?) {
+            let (low, high) = watermarks(consumer, topic, *number)?;
+            left += high.saturating_sub(committed.map_or(low, Position::next_offset).max(low));
+        }
+    }
+    Ok(left)
 }
 
 /// What to do about a topic that cannot be read.

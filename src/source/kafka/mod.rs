@@ -106,6 +106,11 @@ impl KafkaSource {
                 lookup::run(&consumer, &cluster, &asked, &answer, &wake)
             })?;
         }
+        let (committer, lists) = channel();
+        {
+            let (consumer, wake) = (Arc::clone(&consumer), wake.clone());
+            spawn("kafka-commit", Arc::clone(&mailbox), move || commits::run(&consumer, &lists, &wake))?;
+        }
         let parts = Parts {
             consumer: Arc::clone(&consumer),
             limits: BatchLimits {
@@ -120,6 +125,7 @@ impl KafkaSource {
             mailbox: Arc::clone(&mailbox),
             orders: Arc::clone(&orders),
             questions,
+            committer,
             answers,
             lags: lags.clone(),
             wake,

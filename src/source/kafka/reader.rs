@@ -43,6 +43,8 @@ pub(super) struct Parts {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) orders: Arc<Orders>,
     pub(super) questions: Sender<Question>,
+    /// Lists to commit, at most one at a time.
+    pub(super) committer: Sender<TopicPartitionList>,
     pub(super) answers: Receiver<Answer>,
     pub(super) lags: Lags,
     pub(super) wake: Wake,
@@ -66,6 +68,9 @@ pub(super) struct Reader {
     /// The last change of what the group gave us.
     pub(super) settled_since: Instant,
     pub(super) end_told: bool,
+    /// What the group's other members have left to do, as last heard, and since when it is that.
+    pub(super) others: Option<(u64, Instant)>,
+    pub(super) next_others: Instant,
 }
 
 impl Reader {
@@ -84,6 +89,8 @@ impl Reader {
             next_probe: now,
             settled_since: now,
             end_told: false,
+            others: None,
+            next_others: now,
         }
     }
 
@@ -168,6 +175,7 @@ impl Reader {
     pub(super) fn settled(&mut self) {
         self.settled_since = Instant::now();
         self.end_told = false;
+        self.others = None;
     }
 
     /// Sends what is checkpointed without waiting for the next turn.
@@ -235,6 +243,11 @@ impl Reader {
                 Answer::Trouble(why) => {
                     self.probing = false;
                     self.unwell(why);
+                }
+                Answer::Others(left) => {
+                    if self.others.is_none_or(|(before, _)| before != left) {
+                        self.others = Some((left, Instant::now()));
+                    }
                 }
                 Answer::Healthy => {
                     self.probing = false;
@@ -334,17 +347,9 @@ impl Reader {
             return;
         }
         self.next_commit = now + COMMIT_EVERY;
-        match self.parts.consumer.commit(&list, rdkafka::consumer::CommitMode::Async) {
-            Ok(()) => self.committing = Some(keys),
-            Err(error) => {
-                self.commit_after = now + COMMIT_AGAIN;
-                for key in keys {
-                    if let Some(slot) = self.slots.get_mut(&key) {
-                        slot.commits.answered(false);
-                    }
-                }
-                tracing::warn!(group = self.parts.group, "offsets could not be committed, it is tried again: {error}");
-            }
+        self.committing = Some(keys);
+        if self.parts.committer.send(list).is_err() {
+            self.parts.mailbox.fatal("the commit thread has ended: restart, and report this".to_owned());
         }
     }
 

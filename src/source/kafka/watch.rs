@@ -18,8 +18,12 @@ const LAG_EVERY: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// The same while all seems well: a silent outage is known within this time and a call's deadline.
 const PROBE_IDLE: Duration = Duration::from_secs(20);
-/// A member that gets no partition for so long has none to wait for.
-const NONE_FOR_ME: Duration = Duration::from_secs(10);
+/// A member that gets no partition for so long has none to wait for, unless others have work left.
+const NONE_FOR_ME: Duration = Duration::from_secs(3);
+/// Pause between two questions what others have left.
+const OTHERS_EVERY: Duration = Duration::from_millis(500);
+/// Longer than a dead member stays in its group.
+const NOBODY_AT_WORK: Duration = Duration::from_secs(60);
 
 impl Reader {
     /// Health, lag and the end of input.
@@ -38,10 +42,27 @@ impl Reader {
             });
             *lock(&self.parts.lags.0) = lags.collect();
         }
-        if self.parts.until_end && !self.end_told && self.is_at_end() {
+        if self.parts.until_end && !self.end_told && self.is_at_end() && self.others_are_at_end(now) {
             self.end_told = true;
             self.parts.mailbox.post(SourceEvent::EndOfInput);
         }
+    }
+
+    /// The topics are read to their end only when the group's other members are at theirs too; partitions of a member that
+    /// died come to us when the group has noticed. Where nothing moves for longer than that takes, nobody is at work (the
+    /// rest may be transaction markers, which nobody commits).
+    fn others_are_at_end(&mut self, now: Instant) -> bool {
+        if let Some((left, since)) = self.others
+            && (left == 0 || now.duration_since(since) >= NOBODY_AT_WORK)
+        {
+            return true;
+        }
+        if now >= self.next_others {
+            self.next_others = now + OTHERS_EVERY;
+            let ours = self.slots.keys().cloned().collect();
+            self.ask(Question::Others { topics: self.parts.topics.clone(), ours });
+        }
+        false
     }
 
     fn is_at_end(&self) -> bool {

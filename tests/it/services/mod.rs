@@ -2,6 +2,7 @@
 //!
 //! `scripts/test-services.sh` installs what they need.
 
+mod dynamodb;
 mod kafka;
 mod redis;
 
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 
+pub use dynamodb::dynamodb;
 pub use kafka::kafka;
 pub use redis::redis;
 
@@ -32,6 +34,13 @@ fn fresh_folder(service: &str) -> PathBuf {
     }
     let folder = runs.join(format!("{service}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("service folder");
+    folder
+}
+
+/// A fresh folder for one test.
+pub fn scratch(name: &str) -> PathBuf {
+    let folder = fresh_folder("scratch").join(name);
+    std::fs::create_dir_all(&folder).expect("scratch folder");
     folder
 }
 

@@ -45,3 +45,12 @@ async fn pings(port: u16) -> bool {
         && stream.read_exact(&mut answer).await.is_ok()
         && &answer == b"+PONG\r\n"
 }
+
+impl RedisServer {
+    /// Forgets everything.
+    pub async fn flush(&self) {
+        let client = redis::Client::open(self.url.as_str()).expect("url");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("connection");
+        redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.expect("flushed");
+    }
+}
