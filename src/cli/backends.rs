@@ -10,7 +10,7 @@ use crate::config::{self, Dedupe, KafkaSettings, Secret, Security, Settings};
 use crate::dedupe::{DedupeStore, MemoryDedupe, RedisConfig, RedisDedupe, RedisMode};
 use crate::pipeline::Pipeline;
 use crate::source::kafka::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, StartPolicy};
-use crate::store::dynamodb::{Dynamo, DynamoConfig, ShardCounts, Shards, StaticCredentials, WriteUnits};
+use crate::store::dynamodb::{CallMetrics, Dynamo, DynamoConfig, ShardCounts, Shards, StaticCredentials, WriteUnits};
 use crate::telemetry::Metrics;
 use crate::topic::kafka::KafkaTopicConfig;
 
@@ -124,6 +124,7 @@ pub async fn dynamo(
     settings: &Settings,
     credentials: Option<StaticCredentials>,
     share: usize,
+    metrics: Option<&Metrics>,
 ) -> anyhow::Result<Dynamo> {
     let dynamodb = &settings.dynamodb;
     let budget = |table: &str| {
@@ -147,7 +148,9 @@ pub async fn dynamo(
         },
         shards: ShardCounts { records: shards(dynamodb.record_shards), wallets: shards(dynamodb.inventory_shards) },
     };
-    Dynamo::connect(config).await.context("dynamodb")
+    let metrics = metrics
+        .map(|metrics| CallMetrics { calls: metrics.store_calls.clone(), seconds: metrics.store_call_seconds.clone() });
+    Dynamo::connect(config, metrics).await.context("dynamodb")
 }
 
 /// The cache in front of the judge.

@@ -104,7 +104,7 @@ fn topic_names(
 }
 
 async fn create_tables(settings: &Settings) -> anyhow::Result<()> {
-    let dynamo = backends::dynamo(settings, Some(EmbeddedDynamo::credentials()), 1).await?;
+    let dynamo = backends::dynamo(settings, Some(EmbeddedDynamo::credentials()), 1, None).await?;
     let options = TableOptions {
         kms_key: None,
         point_in_time_recovery: false,

@@ -17,7 +17,7 @@ pub async fn get(global: &GlobalArgs, args: &GetArgs) -> Result<ExitCode, anyhow
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let dynamo = backends::dynamo(&loaded.settings, None, 1).await?;
+    let dynamo = backends::dynamo(&loaded.settings, None, 1, None).await?;
     let reader = Reader::new(Arc::new(dynamo));
     let found = match &args.command {
         GetCommand::Wallet(one) => wallet(&reader, one).await?,

@@ -159,7 +159,7 @@ pub(super) async fn start_admin(settings: &Settings, process: &Process) -> anyho
 pub(super) async fn consume(deployment: &Deployment, process: &Process) -> anyhow::Result<bool> {
     let settings = &deployment.settings;
     anyhow::ensure!(!deployment.pipelines.is_empty(), "no pipeline to run: name a directory that holds some");
-    let dynamo = backends::dynamo(settings, deployment.credentials.clone(), 1).await?;
+    let dynamo = backends::dynamo(settings, deployment.credentials.clone(), 1, Some(&process.metrics)).await?;
     let waiting = ready::wait(settings, &dynamo, &deployment.pipelines, &process.readiness, &process.stop);
     let topics = if deployment.until_idle {
         let deadline = settings.engine.start_deadline;
@@ -217,7 +217,8 @@ async fn coordinator(
     let writer = writer();
     let mut parts = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let dynamo = Arc::new(backends::dynamo(settings, deployment.credentials.clone(), share).await?);
+        let dynamo =
+            Arc::new(backends::dynamo(settings, deployment.credentials.clone(), share, Some(&process.metrics)).await?);
         let parts_of_lane = Parts {
             group: pipeline.group().into(),
             // Each lane sets its own.

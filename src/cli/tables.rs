@@ -23,7 +23,7 @@ pub async fn tables(global: &GlobalArgs, args: &TablesArgs) -> Result<ExitCode, 
         Err(code) => return Ok(code),
     };
     let settings = &loaded.settings;
-    let dynamo = backends::dynamo(settings, None, 1).await?;
+    let dynamo = backends::dynamo(settings, None, 1, None).await?;
     match args.command {
         TablesCommand::Describe => {
             for table in tables::describe(&dynamo).await? {

@@ -159,5 +159,6 @@ fn extend(lane: &Lane, digest: Digest, end: crate::event::Position) {
     let before = lane.pending.borrow().ledger_end();
     lane.pending.borrow_mut().attested_to(end);
     lane.previous.set(digest);
+    lane.attested();
     lane.parts.tally.attested(before.distance_to(end));
 }

@@ -16,6 +16,7 @@ use crate::telemetry::metrics::{PartitionReading, Rebalance};
 use crate::telemetry::{Condition, Dependency, Heartbeat, Metrics, Readiness, Tally};
 
 use super::lane::{Mode, held_bytes};
+use super::progress::Progress;
 use super::worker::{FromWorker, ToWorker, Worker, WorkerParts};
 
 /// How long a source may take to say good-bye once all is drained.
@@ -54,6 +55,13 @@ struct Owned {
     bytes: usize,
     paused: bool,
     started: bool,
+    progress: Arc<Progress>,
+}
+
+impl Owned {
+    fn by(worker: usize) -> Self {
+        Self { worker, bytes: 0, paused: false, started: false, progress: Arc::new(Progress::new()) }
+    }
 }
 
 /// See the module.
@@ -171,8 +179,11 @@ impl Coordinator {
 
     fn read_gauges(&self) {
         self.metrics.lane_bytes.set(self.bytes as f64);
+        let lags: HashMap<PartitionRef, u64> = self.source.lags().into_iter().collect();
         for (partition, owned) in &self.owned {
-            let reading = PartitionReading { paused: owned.paused, ..PartitionReading::default() };
+            let (lag_seconds, stalled_seconds) = owned.progress.seconds();
+            let lag = lags.get(partition).copied().unwrap_or(0);
+            let reading = PartitionReading { lag, lag_seconds, stalled_seconds, paused: owned.paused };
             self.metrics.partitions.read(&self.group, partition, reading);
         }
     }
@@ -227,9 +238,16 @@ impl Coordinator {
         let mut loads = vec![0; self.workers.len()];
         self.owned.values().for_each(|owned| loads[owned.worker] += 1);
         let worker = loads.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker);
+        self.give(worker, assignment, surveys);
+    }
+
+    fn give(&mut self, worker: usize, assignment: Assignment, surveys: Arc<[Survey]>) {
+        let partition = assignment.partition.clone();
+        let owned = Owned::by(worker);
+        let progress = owned.progress.clone();
         self.metrics.partitions.assigned(&self.group, &partition);
-        self.owned.insert(partition, Owned { worker, bytes: 0, paused: false, started: false });
-        self.tell(worker, ToWorker::Assign { assignment, surveys });
+        self.owned.insert(partition, owned);
+        self.tell(worker, ToWorker::Assign { assignment, surveys, progress });
     }
 
     fn deliver(&mut self, batch: RawBatch) {
@@ -300,8 +318,7 @@ impl Coordinator {
         if let Some(assignment) = self.waiting.remove(partition).filter(|_| self.ending.is_none()) {
             let worker = self.workers.len().checked_sub(1).map_or(0, |last| last.min(self.owned.len()));
             let surveys = self.surveys.get(&partition.topic).cloned().unwrap_or_default();
-            self.owned.insert(partition.clone(), Owned { worker, bytes: 0, paused: false, started: false });
-            self.tell(worker, ToWorker::Assign { assignment, surveys });
+            self.give(worker, assignment, surveys);
         }
     }
 

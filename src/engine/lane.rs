@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
@@ -14,6 +15,7 @@ use crate::pipeline::{self, Again, Gates, Parts, Pending, protocol, settle};
 use crate::source::{Assignment, RawBatch, Survey};
 use crate::telemetry::{Alert, At};
 
+use super::progress::{Progress, now_ms};
 use super::worker::FromWorker;
 
 /// What a lane may hold.
@@ -52,6 +54,9 @@ pub(super) struct Lane {
     pub told: Cell<Position>,
     /// Messages taken in and not settled.
     held: Cell<u64>,
+    /// Of each batch that is not attested: its last position, and the time of its first message.
+    waiting: RefCell<VecDeque<(Position, i64)>>,
+    progress: Arc<Progress>,
 }
 
 /// Counts what a lane holds as given up when the lane ends, however it ends.
@@ -67,6 +72,30 @@ impl Lane {
     /// Where the lane may be checkpointed.
     pub fn checkpoint(&self) -> Position {
         protocol::checkpoint(self.processed.get(), self.pending.borrow().ledger_end())
+    }
+
+    /// The ledger's end moved: what it holds waits no longer.
+    pub fn attested(&self) {
+        let end = self.pending.borrow().ledger_end();
+        let mut waiting = self.waiting.borrow_mut();
+        while waiting.front().is_some_and(|(last, _)| *last <= end) {
+            waiting.pop_front();
+        }
+        self.progress.waits(waiting.front().map(|(_, time)| *time));
+        self.progress.moved();
+    }
+
+    fn hold(&self, batch: &RawBatch) {
+        let messages = batch.messages.len() as u64;
+        self.parts.tally.consumed(messages);
+        self.held.set(self.held.get() + messages);
+        if batch.last() <= self.pending.borrow().ledger_end() {
+            return;
+        }
+        let time = batch.messages.first().and_then(|message| message.timestamp_ms).unwrap_or_else(now_ms);
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.push_back((batch.last(), time));
+        self.progress.waits(waiting.front().map(|(_, time)| *time));
     }
 
     /// Takes in what became of `(self.processed, last]`; positions between two messages are holes.
@@ -92,7 +121,12 @@ impl Lane {
 }
 
 /// Finds where the lane begins: the ledger's end against the checkpoint and what the log still holds.
-pub(super) async fn open(parts: Parts, assignment: &Assignment, surveys: &[Survey]) -> Option<(Rc<Lane>, Position)> {
+pub(super) async fn open(
+    parts: Parts,
+    assignment: &Assignment,
+    surveys: &[Survey],
+    progress: Arc<Progress>,
+) -> Option<(Rc<Lane>, Position)> {
     let chain = Chain { group: parts.group.clone(), partition: assignment.partition.clone(), epoch: 0 };
     let end = ask(&parts, || parts.ledger.end(&chain)).await?;
     let (ledger_end, previous) = match end {
@@ -131,6 +165,8 @@ pub(super) async fn open(parts: Parts, assignment: &Assignment, surveys: &[Surve
         moved: Notify::new(),
         told: Cell::new(start.after),
         held: Cell::new(0),
+        waiting: RefCell::default(),
+        progress,
     };
     Some((Rc::new(lane), start.after))
 }
@@ -209,9 +245,7 @@ pub(super) async fn run(
             }
             batch = batches.recv(), if open => match batch {
                 Some(batch) => {
-                    let messages = batch.messages.len() as u64;
-                    lane.parts.tally.consumed(messages);
-                    lane.held.set(lane.held.get() + messages);
+                    lane.hold(&batch);
                     queued.push_back(batch);
                 }
                 None => open = false,

@@ -8,6 +8,7 @@
 mod attester;
 mod coordinator;
 mod lane;
+mod progress;
 mod worker;
 
 pub use coordinator::{Coordinator, Ending, Limits};

@@ -15,6 +15,7 @@ use crate::source::{Assignment, RawBatch, Survey};
 
 use super::attester::{Attester, Lanes};
 use super::lane::{self, LaneLimits, Mode};
+use super::progress::Progress;
 
 /// What a coordinator tells a worker.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) enum ToWorker {
         assignment: Assignment,
         /// The topic's partitions, for a group's first start.
         surveys: Arc<[Survey]>,
+        /// Where the lane tells how it gets on.
+        progress: Arc<Progress>,
     },
     /// Work.
     Batch(RawBatch),
@@ -139,10 +142,11 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<ToWorker>, o
         tokio::select! {
             message = inbox.recv() => match message {
                 None => break,
-                Some(ToWorker::Assign { assignment, surveys }) => {
+                Some(ToWorker::Assign { assignment, surveys, progress }) => {
                     let partition = assignment.partition.clone();
+                    let shared = Shared { lanes: lanes.clone(), attest_now: attest_now.clone(), outbox: outbox.clone() };
                     let (batches, mode, task) =
-                        open_lane(&parts, assignment, surveys, &lanes, &attest_now, &outbox, &mut tasks);
+                        open_lane(&parts, (assignment, surveys, progress), shared, &mut tasks);
                     ids.insert(task.id(), partition.clone());
                     running.insert(partition, Running { batches, mode, task });
                 }
@@ -190,24 +194,28 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<ToWorker>, o
 
 type Opened = (mpsc::UnboundedSender<RawBatch>, watch::Sender<Mode>, AbortHandle);
 
+/// What a lane shares with its worker.
+struct Shared {
+    lanes: Lanes,
+    attest_now: Rc<Notify>,
+    outbox: mpsc::Sender<FromWorker>,
+}
+
 fn open_lane(
     parts: &WorkerParts,
-    assignment: Assignment,
-    surveys: Arc<[Survey]>,
-    lanes: &Lanes,
-    attest_now: &Rc<Notify>,
-    outbox: &mpsc::Sender<FromWorker>,
+    (assignment, surveys, progress): (Assignment, Arc<[Survey]>, Arc<Progress>),
+    Shared { lanes, attest_now, outbox }: Shared,
     tasks: &mut JoinSet<PartitionRef>,
 ) -> Opened {
     let (batches, queue) = mpsc::unbounded_channel();
     let (mode, told) = watch::channel(Mode::Run);
     let seams = Parts { partition: assignment.partition.clone(), ..parts.parts.clone() };
-    let (lanes, attest_now, outbox, limits) = (lanes.clone(), attest_now.clone(), outbox.clone(), parts.lane_limits);
+    let limits = parts.lane_limits;
     let task = tasks.spawn_local(async move {
         let partition = assignment.partition.clone();
         let mut ending = told.clone();
         let opened = tokio::select! {
-            opened = lane::open(seams, &assignment, &surveys) => opened,
+            opened = lane::open(seams, &assignment, &surveys, progress) => opened,
             // Told to end before the ledger answered: nothing was read yet.
             _ = ending.wait_for(|mode| *mode != Mode::Run) => None,
         };

@@ -132,6 +132,9 @@ pub trait Source: Send {
     /// tools and the next start depend on it.
     fn checkpoint(&mut self, done: &[(PartitionRef, Position)]);
 
+    /// How many positions lie between the last checkpoint and the log's end, for each partition; as last known.
+    fn lags(&self) -> Vec<(PartitionRef, u64)>;
+
     /// Leaves: persists the last checkpoints and lets go, within `deadline`.
     fn close(self: Box<Self>, deadline: std::time::Duration) -> BoxFuture<'static, ()>;
 }

@@ -3,6 +3,7 @@
 
 mod cases;
 mod config;
+mod dedupe;
 mod deployment;
 mod examples;
 mod fault_proxy;

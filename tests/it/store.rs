@@ -48,7 +48,7 @@ fn options() -> TableOptions {
 
 async fn store() -> (EmbeddedDynamo, Arc<Dynamo>) {
     let server = embedded::start(None).await.unwrap();
-    let dynamo = Dynamo::connect(config(&server.endpoint)).await.unwrap();
+    let dynamo = Dynamo::connect(config(&server.endpoint), None).await.unwrap();
     tables::create(&dynamo, &options()).await.unwrap();
     (server, Arc::new(dynamo))
 }
@@ -57,7 +57,7 @@ async fn store() -> (EmbeddedDynamo, Arc<Dynamo>) {
 async fn faulty_store() -> (EmbeddedDynamo, FaultProxy, Arc<Dynamo>) {
     let (server, _) = store().await;
     let proxy = FaultProxy::start(&server.endpoint).await;
-    let dynamo = Dynamo::connect(config(&proxy.endpoint)).await.unwrap();
+    let dynamo = Dynamo::connect(config(&proxy.endpoint), None).await.unwrap();
     (server, proxy, Arc::new(dynamo))
 }
 
@@ -455,7 +455,7 @@ async fn wallets_are_found_by_chain_and_status_and_rights_both_ways() {
 #[tokio::test]
 async fn tables_are_made_once_and_what_is_wrong_with_them_is_told() {
     let server = embedded::start(None).await.unwrap();
-    let dynamo = Dynamo::connect(config(&server.endpoint)).await.unwrap();
+    let dynamo = Dynamo::connect(config(&server.endpoint), None).await.unwrap();
     let problems = tables::check(&dynamo).await;
     assert_eq!(problems.len(), 5, "{problems:?}");
     assert!(problems.iter().all(|problem| problem.contains("tables create")), "{problems:?}");
@@ -470,7 +470,7 @@ async fn tables_are_made_once_and_what_is_wrong_with_them_is_told() {
     stored(&dynamo.insert(&[&record("early", "x", 1)]).await[0]);
     // Again, with other shard counts: what stands stays.
     let other = ShardCounts { records: Shards { write: 9, read: 9 }, ..SHARDS };
-    let second = Dynamo::connect(DynamoConfig { shards: other, ..config(&server.endpoint) }).await.unwrap();
+    let second = Dynamo::connect(DynamoConfig { shards: other, ..config(&server.endpoint) }, None).await.unwrap();
     let report = tables::create(&second, &options()).await.unwrap();
     assert!(report.tables.iter().all(|(_, made)| *made == Made::Exists), "{report:?}");
     let verdicts = second.insert(&[&record("early", "x", 1)]).await;
@@ -488,7 +488,7 @@ async fn wrong_settings_are_told() {
         DynamoConfig { call_deadline: Duration::ZERO, ..good.clone() },
         DynamoConfig { shards: ShardCounts { records: Shards { write: 4, read: 3 }, ..SHARDS }, ..good.clone() },
     ] {
-        assert!(matches!(Dynamo::connect(bad).await, Err(StoreError::Setting(_))));
+        assert!(matches!(Dynamo::connect(bad, None).await, Err(StoreError::Setting(_))));
     }
 }
 
@@ -570,7 +570,7 @@ async fn data_in_a_file_outlives_the_server() {
     let record = record("kept", "x", 1);
     for round in 0..2 {
         let server = embedded::start(Some(&path)).await.unwrap();
-        let dynamo = Dynamo::connect(config(&server.endpoint)).await.unwrap();
+        let dynamo = Dynamo::connect(config(&server.endpoint), None).await.unwrap();
         tables::create(&dynamo, &options()).await.unwrap();
         let verdicts = dynamo.insert(&[&record]).await;
         assert_eq!(matches!(verdicts[0], Inserted::Present(_)), round == 1, "{verdicts:?}");

@@ -61,7 +61,7 @@ async fn what_is_durable_can_be_read(bootstrap: String, topic: &str) {
     let mut with_headers = message(Some(b"k"), Some(b"v"));
     with_headers.headers =
         vec![("a".into(), Some(b"1".to_vec())), ("null".into(), None), ("empty".into(), Some(Vec::new()))];
-    let sent = vec![message(None, None), message(Some(b""), Some(b"")), with_headers.clone()];
+    let sent = [message(None, None), message(Some(b""), Some(b"")), with_headers.clone()];
     let verdicts = published.publish(&sent.iter().collect::<Vec<_>>()).await;
     assert_eq!(verdicts, vec![Published::Durable; 3]);
     let rows = rows(&bootstrap, topic, 3, 3);

@@ -105,8 +105,8 @@ pub enum RedisConfigError {
 
 /// A checked configuration, ready to be connected to.
 pub(super) enum Target {
-    Single(Client),
-    Cluster(redis::cluster::ClusterClient),
+    Single(Box<Client>),
+    Cluster(Box<redis::cluster::ClusterClient>),
 }
 
 impl RedisConfig {
@@ -125,6 +125,7 @@ impl RedisConfig {
                     Some(certificates) => Client::build_with_tls(node, certificates),
                     None => Client::open(node),
                 }
+                .map(Box::new)
                 .map(Target::Single)
             }
             RedisMode::Cluster => {
@@ -137,7 +138,7 @@ impl RedisConfig {
                 if let Some(certificates) = certificates {
                     builder = builder.certs(certificates);
                 }
-                builder.build().map(Target::Cluster)
+                builder.build().map(Box::new).map(Target::Cluster)
             }
         }
         .map_err(RedisConfigError::Client)

@@ -46,14 +46,12 @@ const SURVEY: Duration = Duration::from_secs(60);
 /// How long leaving may take where nobody called [`Source::close`].
 const DROPPED: Duration = Duration::from_secs(5);
 
-/// The lag of every assigned partition; a cheap handle that outlives the source.
+/// The lag of every assigned partition, of at most a second ago.
 #[derive(Clone, Debug, Default)]
-pub struct Lags(Arc<Mutex<Vec<(PartitionRef, u64)>>>);
+struct Lags(Arc<Mutex<Vec<(PartitionRef, u64)>>>);
 
 impl Lags {
-    /// Offsets between the last checkpoint and the log's end, of at most a second ago; zero where all that can arrive was
-    /// read and checkpointed.
-    pub fn read(&self) -> Vec<(PartitionRef, u64)> {
+    fn read(&self) -> Vec<(PartitionRef, u64)> {
         lock(&self.0).clone()
     }
 }
@@ -134,11 +132,6 @@ impl KafkaSource {
         spawn("kafka-reader", Arc::clone(&mailbox), move || Reader::new(parts).run())?;
         Ok(Self { consumer, cluster, start: config.start, mailbox, orders, lags, closed: false })
     }
-
-    /// The lags of this source's partitions, for metrics.
-    pub fn lags(&self) -> Lags {
-        self.lags.clone()
-    }
 }
 
 /// Says that the source is over when its thread ends, however it ends.
@@ -193,6 +186,10 @@ impl Source for KafkaSource {
 
     fn checkpoint(&mut self, done: &[(PartitionRef, Position)]) {
         self.orders.done(done);
+    }
+
+    fn lags(&self) -> Vec<(PartitionRef, u64)> {
+        self.lags.read()
     }
 
     fn close(mut self: Box<Self>, deadline: Duration) -> BoxFuture<'static, ()> {

@@ -7,6 +7,7 @@
 mod budget;
 mod calls;
 mod codes;
+mod counted;
 mod fetch;
 mod insert;
 pub mod read;
@@ -42,6 +43,7 @@ use codes::Trouble;
 
 pub(crate) use calls::Answer;
 pub(crate) use codes::Trouble as StoreTrouble;
+pub use counted::CallMetrics;
 pub use schema::{Index, Table};
 pub use shards::{SHARDS_MAX, ShardCounts, Shards};
 pub(crate) use value::Attributes;
@@ -149,8 +151,8 @@ pub struct Dynamo {
 impl Dynamo {
     /// Ready to be asked; the tables' shard counts are read if the tables are there already.
     ///
-    /// Fails for wrong settings only: tables that are missing or a store that is away show in the verdicts.
-    pub async fn connect(config: DynamoConfig) -> Result<Self, StoreError> {
+    /// Calls are counted where there are metrics to count them. Fails for wrong settings only: tables that are missing or a store that is away show in the verdicts.
+    pub async fn connect(config: DynamoConfig, metrics: Option<CallMetrics>) -> Result<Self, StoreError> {
         check(&config)?;
         let connect_deadline = config.call_deadline.min(CONNECT_DEADLINE_MAX);
         let timeouts =
@@ -173,7 +175,11 @@ impl Dynamo {
         if shared.region().is_none() {
             return Err(StoreError::Setting("no AWS region: set AWS_REGION".to_owned()));
         }
-        let client = Client::new(&shared);
+        let mut client = aws_sdk_dynamodb::config::Builder::from(&shared);
+        if let Some(metrics) = metrics {
+            client = client.interceptor(metrics);
+        }
+        let client = Client::from_conf(client.build());
         let slots = Arc::new(Semaphore::new(config.calls_in_flight_max));
         let units = config.write_units_per_second;
         let calls = |table: Table, units| {

@@ -3,9 +3,7 @@
 use crate::event::Reason;
 use crate::telemetry::{Alert, Dependency};
 
-use super::labels::{
-    Append, CallResult, End, LookUp, Operation, Rebalance, Remembered, Stage, Table, Target, Verdict, names,
-};
+use super::labels::{Append, CallResult, End, LookUp, Operation, Rebalance, Remembered, Stage, names};
 
 /// A metric with all of its series.
 #[derive(Debug)]
@@ -111,14 +109,10 @@ families! {
         "Appends to the ledger by result.";
     BATCH_SECONDS = "recordkeeper_batch_seconds", Kind::Histogram(SECONDS), "seconds", [closed("stage", names::<Stage>)],
         "Time that a batch spent in a stage.";
-    STORE_ITEMS = "recordkeeper_store_items_total", Kind::Counter, "items", [closed("table", names::<Table>), closed("verdict", names::<Verdict>)],
-        "Items sent to the store by table and verdict.";
     STORE_CALLS = "recordkeeper_store_calls_total", Kind::Counter, "calls", [closed("operation", names::<Operation>), closed("result", names::<CallResult>)],
-        "Calls to the store by operation and result.";
+        "Calls to the store by operation and result; what became of the items in them is told by their outcomes.";
     STORE_CALL_SECONDS = "recordkeeper_store_call_seconds", Kind::Histogram(SECONDS), "seconds", [closed("operation", names::<Operation>)],
         "Time that a call to the store took.";
-    PUBLISHES = "recordkeeper_publishes_total", Kind::Counter, "messages", [closed("topic", names::<Target>), closed("result", names::<CallResult>)],
-        "Messages sent to the request and dead-letter topics by result.";
     DEDUPE_LOOKUPS = "recordkeeper_dedupe_lookups_total", Kind::Counter, "ids", [closed("result", names::<LookUp>)],
         "Ids by what the dedupe cache said; away, open and garbled count as unknown: the store decides.";
     DEDUPE_REMEMBERED = "recordkeeper_dedupe_remembered_total", Kind::Counter, "ids", [closed("result", names::<Remembered>)],

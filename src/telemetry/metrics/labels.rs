@@ -74,62 +74,18 @@ closed_label! {
 }
 
 closed_label! {
-    /// The tables that are written.
-    Table {
-        /// The immutable records.
-        WalletRecords = "wallet_records",
-        /// The state of wallets.
-        WalletInventory = "wallet_inventory",
-        /// Who may use which wallet.
-        UserWalletMapping = "user_wallet_mapping",
-        /// The ledger.
-        Ledger = "ledger",
-    }
-}
-
-closed_label! {
-    /// The store's word on one item.
-    Verdict {
-        /// A record that was absent and is stored now.
-        Stored = "stored",
-        /// A record whose key stands already.
-        Present = "present",
-        /// A state over a lower version.
-        Applied = "applied",
-        /// A state that stands already.
-        Same = "same",
-        /// A state below the one that stands.
-        Stale = "stale",
-        /// A state with the version of the one that stands, and other content.
-        Tie = "tie",
-        /// Asked to slow down.
-        Throttled = "throttled",
-        /// Another writer was in the way.
-        Contended = "contended",
-        /// No answer, or a server's fault.
-        Unavailable = "unavailable",
-        /// Not allowed, or no such table.
-        Refused = "refused",
-        /// Refused for good.
-        Rejected = "rejected",
-    }
-}
-
-closed_label! {
-    /// Calls to the store.
+    /// Calls to the store, by DynamoDB's names.
     Operation {
-        /// Inserting records.
-        Insert = "insert",
-        /// Writing states.
-        Change = "change",
-        /// One transaction.
-        Transact = "transact",
-        /// Reading items by their keys.
-        Read = "read",
-        /// Reading a range.
+        /// Records, states and ledger entries, 25 at a time.
+        BatchExecuteStatement = "batch_execute_statement",
+        /// One event of a transactional route.
+        ExecuteTransaction = "execute_transaction",
+        /// Items by their keys.
+        BatchGetItem = "batch_get_item",
+        /// Ranges: ledgers, indexes.
         Query = "query",
-        /// Appending to the ledger.
-        Append = "append",
+        /// Looking at and making tables.
+        Other = "other",
     }
 }
 
@@ -138,13 +94,11 @@ closed_label! {
     CallResult {
         /// Answered.
         Ok = "ok",
-        /// Asked to slow down.
-        Throttled = "throttled",
         /// No answer in time.
         Timeout = "timeout",
-        /// A server's fault, or no connection.
+        /// No connection, or an answer that does not read.
         Unavailable = "unavailable",
-        /// Not allowed, or wrong.
+        /// The service refused the call as a whole: throttled, not allowed, wrong.
         Refused = "refused",
     }
 }
@@ -186,16 +140,6 @@ closed_label! {
         Revoked = "revoked",
         /// Already someone else's.
         Lost = "lost",
-    }
-}
-
-closed_label! {
-    /// Topics that are written.
-    Target {
-        /// Creation requests.
-        Requests = "requests",
-        /// Dead letters.
-        DeadLetters = "dead_letters",
     }
 }
 

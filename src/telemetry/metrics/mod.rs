@@ -22,9 +22,7 @@ use exposition::Exposition;
 pub use catalogue::reference;
 pub use handles::{CounterGrid, Counters, DedupeMetrics, Gauge, Timers};
 pub(crate) use labels::closed_label;
-pub use labels::{
-    Append, CallResult, ClosedLabel, End, LookUp, Operation, Rebalance, Remembered, Stage, Table, Target, Verdict,
-};
+pub use labels::{Append, CallResult, ClosedLabel, End, LookUp, Operation, Rebalance, Remembered, Stage};
 pub use partitions::{PartitionReading, Partitions};
 
 /// The version of this build.
@@ -51,14 +49,10 @@ pub struct Metrics {
     pub ledger_appends: Counters<Append>,
     /// Time in the stages of a batch.
     pub stages: Timers<Stage>,
-    /// Items by table and verdict.
-    pub store_items: CounterGrid<Table, Verdict>,
     /// Calls to the store.
     pub store_calls: CounterGrid<Operation, CallResult>,
     /// Time of calls to the store.
     pub store_call_seconds: Timers<Operation>,
-    /// Messages sent.
-    pub publishes: CounterGrid<Target, CallResult>,
     /// Changes of the owned partitions.
     pub rebalances: Counters<Rebalance>,
     /// Message bytes in memory.
@@ -87,10 +81,8 @@ impl Metrics {
             dedupe: DedupeMetrics::register(&recorder),
             ledger_appends: Counters::register(&recorder, &catalogue::LEDGER_APPENDS),
             stages: Timers::register(&recorder, &catalogue::BATCH_SECONDS),
-            store_items: CounterGrid::register(&recorder, &catalogue::STORE_ITEMS),
             store_calls: CounterGrid::register(&recorder, &catalogue::STORE_CALLS),
             store_call_seconds: Timers::register(&recorder, &catalogue::STORE_CALL_SECONDS),
-            publishes: CounterGrid::register(&recorder, &catalogue::PUBLISHES),
             rebalances: Counters::register(&recorder, &catalogue::REBALANCES),
             lane_bytes: handles::gauge(&recorder, &catalogue::LANE_BYTES, &[]),
             partitions: Partitions::default(),
@@ -183,7 +175,7 @@ mod tests {
         tally.settle(&BatchTally { recorded: 1, ..BatchTally::default() });
         metrics.ready(Dependency::Redis, true);
         metrics.stages.observe(Stage::Judge, Duration::from_millis(3));
-        metrics.store_call_seconds.observe(Operation::Insert, Duration::from_millis(3));
+        metrics.store_call_seconds.observe(Operation::BatchExecuteStatement, Duration::from_millis(3));
         let partition =
             Partition { cluster: "c".into(), topic: "t".into(), topic_id: "i".into(), epoch: 0, name: "0".into() };
         metrics.partitions.assigned("g", &partition);
@@ -217,7 +209,7 @@ mod tests {
         for alert in crate::telemetry::Alert::ALL {
             assert!(text.contains(&format!("recordkeeper_alerts_total{{alert=\"{}\"}} 0\n", alert.name())));
         }
-        assert!(text.contains("recordkeeper_store_items_total{table=\"ledger\",verdict=\"stored\"} 0\n"));
+        assert!(text.contains("recordkeeper_store_calls_total{operation=\"query\",result=\"ok\"} 0\n"));
     }
 
     #[test]

@@ -22,10 +22,13 @@ pub struct PartitionReading {
     pub paused: bool,
 }
 
+/// By group, then by topic and partition.
+type Groups = BTreeMap<String, BTreeMap<(String, String), PartitionReading>>;
+
 /// The owned partitions of every consumer group of this process.
 #[derive(Debug, Default)]
 pub struct Partitions {
-    groups: Mutex<BTreeMap<String, BTreeMap<(String, String), PartitionReading>>>,
+    groups: Mutex<Groups>,
 }
 
 impl Partitions {
@@ -78,7 +81,7 @@ impl Partitions {
         out.family(&PAUSED, groups.iter().map(|(group, owned)| ([group.as_str()], paused(owned))));
     }
 
-    fn groups(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<(String, String), PartitionReading>>> {
+    fn groups(&self) -> MutexGuard<'_, Groups> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

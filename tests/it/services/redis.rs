@@ -54,3 +54,82 @@ impl RedisServer {
         redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.expect("flushed");
     }
 }
+
+/// A server of one test's own.
+#[derive(Debug)]
+pub struct Redis {
+    pub url: String,
+    pub port: u16,
+    child: std::process::Child,
+}
+
+impl Redis {
+    pub async fn start(options: &[&str]) -> Self {
+        Self::start_at(free_port(), options).await
+    }
+
+    pub async fn start_at(port: u16, options: &[&str]) -> Self {
+        let plain = ["--port".to_owned(), port.to_string()];
+        let options = plain.into_iter().chain(options.iter().map(|option| (*option).to_owned()));
+        Self::launch(port, "redis", options.collect()).await
+    }
+
+    /// With TLS and users, and without a plain port.
+    pub async fn start_tls(certificate: &str, key: &str, users: &str) -> Self {
+        let port = free_port();
+        let options = [
+            "--port",
+            "0",
+            "--tls-port",
+            &port.to_string(),
+            "--tls-cert-file",
+            certificate,
+            "--tls-key-file",
+            key,
+            "--tls-ca-cert-file",
+            certificate,
+            "--tls-auth-clients",
+            "no",
+            "--aclfile",
+            users,
+        ];
+        Self::launch(port, "rediss", options.map(str::to_owned).to_vec()).await
+    }
+
+    async fn launch(port: u16, scheme: &str, options: Vec<String>) -> Self {
+        let folder = fresh_folder("redis-own").join(port.to_string());
+        std::fs::create_dir_all(&folder).expect("folder");
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .arg("--dir")
+            .arg(&folder)
+            .args(options)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("redis-server starts");
+        let up = async {
+            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), up).await.expect("redis-server listens");
+        Self { url: format!("{scheme}://127.0.0.1:{port}"), port, child }
+    }
+
+    /// Ends it at once.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        // It may have ended already.
+        self.child.kill().unwrap_or_default();
+        self.child.wait().map(drop).unwrap_or_default();
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

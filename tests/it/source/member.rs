@@ -7,7 +7,7 @@ use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use recordkeeper::event::{PartitionRef, Position};
-use recordkeeper::source::kafka::{KafkaConnection, KafkaSource, KafkaSourceConfig, Lags, StartPolicy};
+use recordkeeper::source::kafka::{KafkaConnection, KafkaSource, KafkaSourceConfig, StartPolicy};
 use recordkeeper::source::{Assignment, RawBatch, RawMessage, Source, SourceError, SourceEvent};
 
 use super::World;
@@ -46,7 +46,6 @@ pub struct Read {
 
 pub struct Member {
     pub source: Box<KafkaSource>,
-    pub lags: Lags,
     pub owned: Vec<PartitionRef>,
     pub read: Vec<Read>,
     health: String,
@@ -55,7 +54,7 @@ pub struct Member {
 impl Member {
     pub fn join(config: KafkaSourceConfig) -> Self {
         let source = Box::new(KafkaSource::connect(config).unwrap());
-        Self { lags: source.lags(), source, owned: Vec::new(), read: Vec::new(), health: String::new() }
+        Self { source, owned: Vec::new(), read: Vec::new(), health: String::new() }
     }
 
     pub async fn event(&mut self) -> Result<SourceEvent, SourceError> {

@@ -51,9 +51,8 @@ async fn aborted_transactions_are_never_seen_and_leave_no_lag() {
     assert_eq!(values(&member.read, "0"), ["seen", "seen"]);
     let done = Position::Offset(member.read[1].offset);
     member.source.checkpoint(&[(member.owned[0].clone(), done)]);
-    let lags = member.lags.clone();
     let none = async {
-        while lags.read().iter().map(|(_, lag)| lag).sum::<u64>() != 0 || lags.read().is_empty() {
+        while member.source.lags().iter().map(|(_, lag)| lag).sum::<u64>() != 0 || member.source.lags().is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };

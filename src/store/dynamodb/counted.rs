@@ -1,0 +1,69 @@
+//! Counts and times every call that the SDK makes.
+
+use aws_sdk_dynamodb::config::interceptors::{
+    BeforeSerializationInterceptorContextRef, FinalizerInterceptorContextRef,
+};
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
+use tokio::time::Instant;
+
+use crate::telemetry::metrics::{CallResult, CounterGrid, Operation, Timers};
+
+/// The metrics of a store's calls.
+#[derive(Clone, Debug)]
+pub struct CallMetrics {
+    /// By operation and result.
+    pub calls: CounterGrid<Operation, CallResult>,
+    /// How long they take.
+    pub seconds: Timers<Operation>,
+}
+
+#[derive(Debug)]
+struct Began(Instant);
+
+impl Storable for Began {
+    type Storer = StoreReplace<Self>;
+}
+
+impl Intercept for CallMetrics {
+    fn name(&self) -> &'static str {
+        "recordkeeper call metrics"
+    }
+
+    fn read_before_execution(
+        &self,
+        _: &BeforeSerializationInterceptorContextRef<'_>,
+        cfg: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        cfg.interceptor_state().store_put(Began(Instant::now()));
+        Ok(())
+    }
+
+    fn read_after_execution(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        cfg: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let operation = match cfg.load::<Metadata>().map(Metadata::name) {
+            Some("BatchExecuteStatement") => Operation::BatchExecuteStatement,
+            Some("ExecuteTransaction") => Operation::ExecuteTransaction,
+            Some("BatchGetItem") => Operation::BatchGetItem,
+            Some("Query") => Operation::Query,
+            _ => Operation::Other,
+        };
+        let result = match context.output_or_error() {
+            Some(Ok(_)) => CallResult::Ok,
+            Some(Err(error)) if error.is_timeout_error() => CallResult::Timeout,
+            Some(Err(error)) if error.is_operation_error() => CallResult::Refused,
+            Some(Err(_)) | None => CallResult::Unavailable,
+        };
+        self.calls.add(operation, result, 1);
+        if let Some(Began(at)) = cfg.load::<Began>() {
+            self.seconds.observe(operation, at.elapsed());
+        }
+        Ok(())
+    }
+}
