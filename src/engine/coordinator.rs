@@ -16,7 +16,7 @@ use crate::telemetry::metrics::{PartitionReading, Rebalance};
 use crate::telemetry::{Condition, Dependency, Heartbeat, Metrics, Readiness, Tally};
 
 use super::lane::{Mode, held_bytes};
-use super::progress::Progress;
+use super::owned::{Owned, Revocation};
 use super::worker::{FromWorker, ToWorker, Worker, WorkerParts};
 
 /// How long a source may take to say good-bye once all is drained.
@@ -42,28 +42,6 @@ pub enum Ending {
     Left(Vec<String>),
 }
 
-/// Partitions to be let go of.
-struct Revocation {
-    left: HashSet<PartitionRef>,
-    ack: oneshot::Sender<()>,
-    deadline: Instant,
-}
-
-/// A partition that a worker has.
-struct Owned {
-    worker: usize,
-    bytes: usize,
-    paused: bool,
-    started: bool,
-    progress: Arc<Progress>,
-}
-
-impl Owned {
-    fn by(worker: usize) -> Self {
-        Self { worker, bytes: 0, paused: false, started: false, progress: Arc::new(Progress::new()) }
-    }
-}
-
 /// See the module.
 pub struct Coordinator {
     source: Box<dyn Source>,
@@ -82,6 +60,8 @@ pub struct Coordinator {
     waiting: HashMap<PartitionRef, Assignment>,
     revocations: Vec<Revocation>,
     given_up: Vec<String>,
+    /// Set where a lane ended that nobody had told to.
+    broken: Option<SourceError>,
     ending: Option<Mode>,
     deadline: Option<Instant>,
 }
@@ -122,6 +102,7 @@ impl Coordinator {
             waiting: HashMap::new(),
             revocations: Vec::new(),
             given_up: Vec::new(),
+            broken: None,
             ending: None,
             deadline: None,
         })
@@ -146,14 +127,21 @@ impl Coordinator {
                     self.heartbeat.touch();
                     self.read_gauges();
                 }
-                event = self.source.next(), if failure.is_none() => match event {
-                    Ok(event) => self.take(event).await,
-                    Err(error) => {
+                event = self.source.next(), if failure.is_none() => {
+                    let taken = match event {
+                        Ok(event) => self.take(event).await,
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = taken {
                         self.not_ready(error.to_string());
                         failure = Some(error);
                         self.end(Mode::Drain);
                     }
-                },
+                }
+            }
+            if let Some(broken) = self.broken.take() {
+                failure.get_or_insert(broken);
+                self.end(Mode::Drain);
             }
         }
         for revocation in self.revocations.drain(..) {
@@ -161,6 +149,8 @@ impl Coordinator {
             let _ = revocation.ack.send(());
         }
         self.source.close(self.limits.drain_deadline.min(CLOSE_DEADLINE)).await;
+        // Nobody listens any more: what a worker still says must not hold it up.
+        drop(self.from_workers);
         let workers = self.workers;
         // Joining blocks; the workers have nothing left to do, so it is short.
         if tokio::task::spawn_blocking(move || workers.into_iter().for_each(Worker::stop)).await.is_err() {
@@ -188,12 +178,12 @@ impl Coordinator {
         }
     }
 
-    async fn take(&mut self, event: SourceEvent) {
+    async fn take(&mut self, event: SourceEvent) -> Result<(), SourceError> {
         match event {
             SourceEvent::Assigned(assignments) => {
                 self.metrics.rebalances.add(Rebalance::Assigned, 1);
                 for assignment in assignments {
-                    self.assign(assignment).await;
+                    self.assign(assignment).await?;
                 }
             }
             SourceEvent::Batch(batch) => self.deliver(batch),
@@ -208,41 +198,37 @@ impl Coordinator {
                 self.readiness.set(Dependency::Kafka, condition);
             }
         }
+        Ok(())
     }
 
-    async fn assign(&mut self, assignment: Assignment) {
+    async fn assign(&mut self, assignment: Assignment) -> Result<(), SourceError> {
         if self.ending.is_some() {
-            return;
+            return Ok(());
         }
         let partition = assignment.partition.clone();
         if let Some(owned) = self.owned.get(&partition) {
             self.tell(owned.worker, ToWorker::End { partitions: vec![partition.clone()], mode: Mode::Drain });
             self.waiting.insert(partition, assignment);
-            return;
+            return Ok(());
         }
         let surveys = match self.surveys.get(&partition.topic) {
             Some(surveys) => surveys.clone(),
-            None => match self.source.survey(&partition.topic).await {
-                Ok(surveys) => {
-                    let surveys: Arc<[Survey]> = surveys.into();
-                    self.surveys.insert(partition.topic.clone(), surveys.clone());
-                    surveys
-                }
-                Err(error) => {
-                    // The partition is ours and waits; the source tells of it again when it is back.
-                    self.not_ready(error.to_string());
-                    return;
-                }
-            },
+            None => {
+                let surveys: Arc<[Survey]> = self.source.survey(&partition.topic).await?.into();
+                self.surveys.insert(partition.topic.clone(), surveys.clone());
+                surveys
+            }
         };
+        self.give(assignment, surveys);
+        Ok(())
+    }
+
+    /// Gives a partition to the worker that has the fewest.
+    fn give(&mut self, assignment: Assignment, surveys: Arc<[Survey]>) {
+        let partition = assignment.partition.clone();
         let mut loads = vec![0; self.workers.len()];
         self.owned.values().for_each(|owned| loads[owned.worker] += 1);
         let worker = loads.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker);
-        self.give(worker, assignment, surveys);
-    }
-
-    fn give(&mut self, worker: usize, assignment: Assignment, surveys: Arc<[Survey]>) {
-        let partition = assignment.partition.clone();
         let owned = Owned::by(worker);
         let progress = owned.progress.clone();
         self.metrics.partitions.assigned(&self.group, &partition);
@@ -307,6 +293,12 @@ impl Coordinator {
         }
         if !complete {
             self.given_up.push(partition.to_string());
+            let told_to = self.ending.is_some() || self.revocations.iter().any(|one| one.left.contains(partition));
+            if !told_to {
+                // Ours still, and nobody works on it: better to stop as a whole, and be started again, than to stand still.
+                let why = format!("the lane of {partition} broke down: the log above says how; restart, and report it");
+                self.broken = Some(SourceError::Fatal(why));
+            }
         }
         for revocation in &mut self.revocations {
             revocation.left.remove(partition);
@@ -316,9 +308,8 @@ impl Coordinator {
             let _ = done.ack.send(());
         }
         if let Some(assignment) = self.waiting.remove(partition).filter(|_| self.ending.is_none()) {
-            let worker = self.workers.len().checked_sub(1).map_or(0, |last| last.min(self.owned.len()));
             let surveys = self.surveys.get(&partition.topic).cloned().unwrap_or_default();
-            self.give(worker, assignment, surveys);
+            self.give(assignment, surveys);
         }
     }
 

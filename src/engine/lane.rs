@@ -25,6 +25,9 @@ pub struct LaneLimits {
     pub batches_in_flight_max: usize,
 }
 
+/// Records of a lane that no ledger entry holds yet, at most: 4 MB of digests. Above, the lane waits for its ledger.
+const UNATTESTED_RECORDS_MAX: usize = 100_000;
+
 /// What a lane is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -109,7 +112,7 @@ impl Lane {
                 pending.push(before, Outcome::Hole);
             }
             pending.push(*position, *outcome);
-            at = *position;
+            at = at.max(*position);
         }
         for (position, digest) in done.digests {
             pending.push_digest(position, digest);
@@ -217,7 +220,8 @@ pub(super) async fn run(
     let mut ticket = 0;
     let mut open = true;
     loop {
-        while in_flight.len() < limits.batches_in_flight_max {
+        let full = lane.pending.borrow().record_count() >= UNATTESTED_RECORDS_MAX;
+        while !full && in_flight.len() < limits.batches_in_flight_max {
             let Some(batch) = queued.pop_front() else { break };
             let (lane, gates, mine) = (lane.clone(), gates.clone(), ticket);
             ticket += 1;
@@ -250,6 +254,7 @@ pub(super) async fn run(
                 }
                 None => open = false,
             },
+            () = lane.moved.notified(), if full => {}
             changed = mode.changed() => if changed.is_err() {
                 return;
             },

@@ -8,6 +8,7 @@
 mod attester;
 mod coordinator;
 mod lane;
+mod owned;
 mod progress;
 mod worker;
 

@@ -42,6 +42,11 @@ impl Pending {
         self.to <= self.from
     }
 
+    /// How many records wait for an entry.
+    pub fn record_count(&self) -> usize {
+        self.digests.len()
+    }
+
     /// Where the ledger ends, as far as this lane knows.
     pub fn ledger_end(&self) -> Position {
         self.from

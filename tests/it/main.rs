@@ -7,6 +7,7 @@ mod dedupe;
 mod deployment;
 mod examples;
 mod fault_proxy;
+mod field;
 mod generate;
 mod policies;
 mod services;

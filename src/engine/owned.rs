@@ -1,0 +1,35 @@
+//! What a coordinator knows of the partitions that its workers have, and of those that have to go.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::event::PartitionRef;
+
+use super::progress::Progress;
+
+/// Partitions to be let go of.
+pub(super) struct Revocation {
+    pub left: HashSet<PartitionRef>,
+    pub ack: oneshot::Sender<()>,
+    pub deadline: Instant,
+}
+
+/// A partition that a worker has.
+pub(super) struct Owned {
+    pub worker: usize,
+    /// Held in memory: read and not settled.
+    pub bytes: usize,
+    pub paused: bool,
+    /// Its lane has said where to read from.
+    pub started: bool,
+    pub progress: Arc<Progress>,
+}
+
+impl Owned {
+    pub fn by(worker: usize) -> Self {
+        Self { worker, bytes: 0, paused: false, started: false, progress: Arc::new(Progress::new()) }
+    }
+}
