@@ -20,9 +20,10 @@ cases: ## Only the integration tests, which hold the cases from the field
 	@scripts/test-services.sh
 	cargo test --locked --test it
 
-bench: ## Throughput of the embedded run on this machine, built for release
-	@scripts/prepare.sh build
-	cargo run --release --locked -- run --embedded --until-idle --summary json
+bench: ## What an event costs, beside a floor measured in the same run; BENCH_EVENTS=N
+	@scripts/prepare.sh test
+	@scripts/test-services.sh
+	cargo bench --locked --bench pipeline
 
 lint: ## Clippy, warnings are errors
 	@scripts/prepare.sh build
