@@ -10,7 +10,6 @@ mod history;
 mod kafka;
 mod manifest;
 mod ndjson;
-mod partition;
 mod plan;
 mod poison;
 mod stream;
@@ -28,7 +27,6 @@ use tokio_util::sync::CancellationToken;
 pub use event::{Headers, TRANSACTION_TOPIC, WALLET_TOPIC};
 pub use kafka::KafkaSink;
 pub use manifest::{Expected, Manifest};
-pub use partition::partition_of;
 pub use plan::{Plan, Shares};
 pub use stream::{Events, Generated, What};
 

@@ -9,11 +9,11 @@ use super::compose::Composer;
 use super::event::{Event, Headers, Json, TimeForm};
 use super::history::History;
 use super::manifest::{Expected, state_of};
-use super::partition::partition_of;
 use super::plan::Plan;
 use super::poison::spoil;
 use super::wallet::{FIRST_USER, IDENTITY, PROFILE, STATUS, Slot, USERS};
 use crate::event::Reason;
+use crate::topic::kafka::partition_of;
 
 /// Why an event is in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -264,7 +264,8 @@ impl Events {
     fn finish(&mut self, event: &Event, what: What, expected: Expected) -> Generated {
         let (headers, value) = event.encode(self.plan.event_bytes);
         let key = event.key.clone().into_bytes();
-        let partition = partition_of(&key, self.plan.partitions);
+        // Both are far below 2^31.
+        let partition = partition_of(&key, self.plan.partitions as i32) as u32;
         Generated { topic: event.topic, partition, key, headers, value: Some(value), what, expected }
     }
 

@@ -223,13 +223,15 @@ impl Deployment {
         messages
     }
 
+    /// A client of the group that is no member of it.
+    fn in_group(&self) -> BaseConsumer {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap).set("group.id", self.group()).create().unwrap()
+    }
+
     /// Committed next offsets of this deployment's group on a topic (without prefix), by partition.
     pub fn committed(&self, topic: &str, partitions: i32) -> BTreeMap<i32, i64> {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.bootstrap)
-            .set("group.id", self.group())
-            .create()
-            .unwrap();
+        let consumer = self.in_group();
         let mut list = TopicPartitionList::new();
         for partition in 0..partitions {
             list.add_partition(&self.topic(topic), partition);
@@ -244,11 +246,7 @@ impl Deployment {
 
     /// Sets the group's committed offsets of a topic to zero (the group must be empty).
     pub fn reset_to_start(&self, topic: &str, partitions: i32) {
-        let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", &self.bootstrap)
-            .set("group.id", self.group())
-            .create()
-            .unwrap();
+        let consumer = self.in_group();
         let mut list = TopicPartitionList::new();
         for partition in 0..partitions {
             list.add_partition_offset(&self.topic(topic), partition, Offset::Offset(0)).unwrap();
