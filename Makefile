@@ -1,7 +1,7 @@
 # `make help` lists the targets. All of them work from a fresh clone with git, make and a Rust toolchain; what else is
 # missing scripts/prepare.sh installs.
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint fmt fmt-check deny cases
+.PHONY: help run test full bench lint fmt fmt-check deny cases
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,11 @@ cases: ## Only the integration tests, which hold the cases from the field
 	@scripts/prepare.sh test
 	@scripts/test-services.sh
 	cargo test --locked --test it
+
+full: ## The end-to-end tests at full size: 200,000 events each
+	@scripts/prepare.sh test
+	@scripts/test-services.sh
+	RECORDKEEPER_TEST_EVENTS=200000 cargo test --locked --test it -- spine:: --test-threads 1
 
 bench: ## What an event costs, beside a floor measured in the same run; BENCH_EVENTS=N
 	@scripts/prepare.sh test
