@@ -1,7 +1,6 @@
 //! A lane: one partition on its way through the protocol, in order, several batches at a time.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use futures::StreamExt;
@@ -14,6 +13,7 @@ use crate::pipeline::{self, Again, Gates, Parts, Pending, protocol, settle};
 use crate::source::{Assignment, RawBatch, Survey};
 use crate::telemetry::{Alert, At};
 
+use super::intake::Intake;
 use super::worker::FromWorker;
 
 /// What a lane may hold.
@@ -176,13 +176,15 @@ pub(super) async fn run(
 ) {
     let _holding = Holding(&lane);
     let gates = Rc::new(Gates::default());
-    let mut queued: VecDeque<RawBatch> = VecDeque::new();
+    let mut intake = Intake::new();
     let mut in_flight = FuturesOrdered::new();
     let mut ticket = 0;
     let mut open = true;
     loop {
+        // Before anything is begun: what a drain lets go of must not be overtaken by a later batch.
+        intake.tell(*mode.borrow_and_update());
         while in_flight.len() < limits.batches_in_flight_max {
-            let Some(batch) = queued.pop_front() else { break };
+            let Some(batch) = intake.next() else { break };
             let (lane, gates, mine) = (lane.clone(), gates.clone(), ticket);
             ticket += 1;
             let ledger_end = lane.pending.borrow().ledger_end();
@@ -191,11 +193,12 @@ pub(super) async fn run(
                 (done, held_bytes(&batch))
             });
         }
-        let told = *mode.borrow_and_update();
-        if told == Mode::Drain {
-            queued.clear();
-        }
-        if told != Mode::Run && in_flight.is_empty() && queued.is_empty() && batches.is_empty() {
+        let handed_over = match intake.mode() {
+            Mode::Run => false,
+            Mode::Finish => intake.is_empty() && batches.is_empty(),
+            Mode::Drain => true,
+        };
+        if handed_over && in_flight.is_empty() {
             break;
         }
         tokio::select! {
@@ -210,9 +213,10 @@ pub(super) async fn run(
             batch = batches.recv(), if open => match batch {
                 Some(batch) => {
                     let messages = batch.messages.len() as u64;
-                    lane.parts.tally.consumed(messages);
-                    lane.held.set(lane.held.get() + messages);
-                    queued.push_back(batch);
+                    if intake.push(batch) {
+                        lane.parts.tally.consumed(messages);
+                        lane.held.set(lane.held.get() + messages);
+                    }
                 }
                 None => open = false,
             },

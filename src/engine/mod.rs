@@ -7,6 +7,7 @@
 
 mod attester;
 mod coordinator;
+mod intake;
 mod lane;
 mod worker;
 
