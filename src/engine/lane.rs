@@ -183,7 +183,9 @@ pub(super) async fn run(
     loop {
         // Before anything is begun: what a drain lets go of must not be overtaken by a later batch.
         intake.tell(*mode.borrow_and_update());
-        while in_flight.len() < limits.batches_in_flight_max {
+        // A ledger that takes nothing stops the lane, and so its source, before memory runs out.
+        let room = !lane.pending.borrow().is_full();
+        while room && in_flight.len() < limits.batches_in_flight_max {
             let Some(batch) = intake.next() else { break };
             let (lane, gates, mine) = (lane.clone(), gates.clone(), ticket);
             ticket += 1;
@@ -200,6 +202,9 @@ pub(super) async fn run(
         };
         if handed_over && in_flight.is_empty() {
             break;
+        }
+        if !room {
+            attest_now.notify_one();
         }
         tokio::select! {
             biased;
@@ -220,6 +225,7 @@ pub(super) async fn run(
                 }
                 None => open = false,
             },
+            () = lane.moved.notified(), if !room => {}
             changed = mode.changed() => if changed.is_err() {
                 return;
             },
