@@ -9,6 +9,8 @@ mod attester;
 mod coordinator;
 mod intake;
 mod lane;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use coordinator::{Coordinator, Ending, Limits};

@@ -130,17 +130,17 @@ mod tests {
     #[test]
     fn an_entry_is_cut_at_its_size_and_the_rest_follows() {
         let mut pending = Pending::new(Position::Begin);
-        for offset in 0..80_000 {
+        for offset in 0..60_000 {
             let outcome = if offset % 2 == 0 { Outcome::Recorded } else { Outcome::Duplicate };
             pending.push(at(offset), outcome);
         }
         let first = pending.portion();
         assert!(first.outcomes.text().len() <= Entry::OUTCOME_BYTES_MAX);
-        assert!(first.to < at(79_999));
+        assert!(first.to < at(59_999));
         pending.attested_to(first.to);
         let rest = pending.portion();
         assert_eq!(rest.from, first.to);
-        assert_eq!(first.outcomes.len() + rest.outcomes.len(), 80_000);
+        assert_eq!(first.outcomes.len() + rest.outcomes.len(), 60_000);
     }
 
     #[test]
