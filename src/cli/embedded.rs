@@ -77,7 +77,10 @@ pub async fn run(global: &GlobalArgs, args: &RunArgs) -> Result<ExitCode, anyhow
         complete
     } else {
         let progress = tokio::spawn(progress(process.metrics.clone()));
-        let (complete, fed) = tokio::join!(consume(&deployment, &process), feed(&deployment, &process, u64::MAX));
+        // Whichever of the two ends first ends the other.
+        let consuming = async { (consume(&deployment, &process).await, process.stop.cancel()).0 };
+        let feeding = async { (feed(&deployment, &process, u64::MAX).await, process.stop.cancel()).0 };
+        let (complete, fed) = tokio::join!(consuming, feeding);
         progress.abort();
         fed?;
         complete

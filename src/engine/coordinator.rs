@@ -1,6 +1,8 @@
 //! Between one source and its workers: hands out partitions and batches, holds the source back where memory runs out,
 //! takes checkpoints to it, and ends lanes on revocation and shutdown alike.
 
+mod assign;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +15,7 @@ use crate::event::PartitionRef;
 use crate::guard::failpoint;
 use crate::source::{Assignment, RawBatch, Source, SourceError, SourceEvent, Survey};
 use crate::telemetry::metrics::{PartitionReading, Rebalance};
-use crate::telemetry::{Condition, Dependency, Heartbeat, Metrics, Readiness, Tally};
+use crate::telemetry::{Alert, At, Condition, Dependency, Heartbeat, Metrics, Readiness, Tally};
 
 use super::lane::{Mode, held_bytes};
 use super::owned::{Owned, Revocation};
@@ -21,6 +23,8 @@ use super::worker::{FromWorker, ToWorker, Worker, WorkerParts};
 
 /// How long a source may take to say good-bye once all is drained.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
+/// Between two looks after the coordinator's own house.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// What a coordinator may hold, and how long it may take to let go.
 #[derive(Clone, Copy, Debug)]
@@ -56,14 +60,14 @@ pub struct Coordinator {
     owned: HashMap<PartitionRef, Owned>,
     bytes: usize,
     surveys: HashMap<String, Arc<[Survey]>>,
-    /// Assignments of partitions whose earlier lane has not ended yet.
+    /// Assignments of partitions whose earlier lane has not ended yet, or whose topic could not be surveyed.
     waiting: HashMap<PartitionRef, Assignment>,
     revocations: Vec<Revocation>,
     given_up: Vec<String>,
-    /// Set where a lane ended that nobody had told to.
-    broken: Option<SourceError>,
     ending: Option<Mode>,
     deadline: Option<Instant>,
+    failure: Option<SourceError>,
+    stop: CancellationToken,
 }
 
 impl Coordinator {
@@ -102,9 +106,10 @@ impl Coordinator {
             waiting: HashMap::new(),
             revocations: Vec::new(),
             given_up: Vec::new(),
-            broken: None,
             ending: None,
             deadline: None,
+            failure: None,
+            stop: CancellationToken::new(),
         })
     }
 
@@ -114,34 +119,25 @@ impl Coordinator {
     ///
     /// The source's, after what was in flight had its time to drain.
     pub async fn run(mut self, stop: CancellationToken) -> Result<Ending, SourceError> {
-        let mut beat = tokio::time::interval(Duration::from_secs(1));
-        let mut failure = None;
+        let mut beat = tokio::time::interval(BEAT);
+        self.stop = stop.clone();
         while self.ending.is_none() || !self.owned.is_empty() {
             let deadline = self.next_deadline();
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if self.ending != Some(Mode::Drain) => self.end(Mode::Drain),
-                Some(message) = self.from_workers.recv() => self.hear(message),
+                Some(message) = self.from_workers.recv() => self.hear(message).await,
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.give_up(),
                 _ = beat.tick() => {
                     self.heartbeat.touch();
                     self.read_gauges();
+                    self.bury_dead_workers().await;
+                    self.assign_waiting().await;
                 }
-                event = self.source.next(), if failure.is_none() => {
-                    let taken = match event {
-                        Ok(event) => self.take(event).await,
-                        Err(error) => Err(error),
-                    };
-                    if let Err(error) = taken {
-                        self.not_ready(error.to_string());
-                        failure = Some(error);
-                        self.end(Mode::Drain);
-                    }
-                }
-            }
-            if let Some(broken) = self.broken.take() {
-                failure.get_or_insert(broken);
-                self.end(Mode::Drain);
+                event = self.source.next(), if self.failure.is_none() => match event {
+                    Ok(event) => self.take(event).await,
+                    Err(error) => self.fail(error),
+                },
             }
         }
         for revocation in self.revocations.drain(..) {
@@ -149,14 +145,14 @@ impl Coordinator {
             let _ = revocation.ack.send(());
         }
         self.source.close(self.limits.drain_deadline.min(CLOSE_DEADLINE)).await;
-        // Nobody listens any more: what a worker still says must not hold it up.
+        // A worker that still tells something must not wait for room.
         drop(self.from_workers);
         let workers = self.workers;
         // Joining blocks; the workers have nothing left to do, so it is short.
         if tokio::task::spawn_blocking(move || workers.into_iter().for_each(Worker::stop)).await.is_err() {
             tracing::error!("workers could not be waited for");
         }
-        match failure {
+        match self.failure {
             Some(error) => Err(error),
             None if self.given_up.is_empty() => Ok(Ending::Drained),
             None => Ok(Ending::Left(self.given_up)),
@@ -165,6 +161,13 @@ impl Coordinator {
 
     fn not_ready(&self, reason: String) {
         self.readiness.set(Dependency::Kafka, Condition::NotReady(reason));
+    }
+
+    /// Nothing helps but a new start: drains what still can.
+    fn fail(&mut self, error: SourceError) {
+        self.not_ready(error.to_string());
+        self.failure.get_or_insert(error);
+        self.end(Mode::Drain);
     }
 
     fn read_gauges(&self) {
@@ -178,12 +181,12 @@ impl Coordinator {
         }
     }
 
-    async fn take(&mut self, event: SourceEvent) -> Result<(), SourceError> {
+    async fn take(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Assigned(assignments) => {
                 self.metrics.rebalances.add(Rebalance::Assigned, 1);
                 for assignment in assignments {
-                    self.assign(assignment).await?;
+                    self.assign(assignment).await;
                 }
             }
             SourceEvent::Batch(batch) => self.deliver(batch),
@@ -198,49 +201,15 @@ impl Coordinator {
                 self.readiness.set(Dependency::Kafka, condition);
             }
         }
-        Ok(())
-    }
-
-    async fn assign(&mut self, assignment: Assignment) -> Result<(), SourceError> {
-        if self.ending.is_some() {
-            return Ok(());
-        }
-        let partition = assignment.partition.clone();
-        if let Some(owned) = self.owned.get(&partition) {
-            self.tell(owned.worker, ToWorker::End { partitions: vec![partition.clone()], mode: Mode::Drain });
-            self.waiting.insert(partition, assignment);
-            return Ok(());
-        }
-        let surveys = match self.surveys.get(&partition.topic) {
-            Some(surveys) => surveys.clone(),
-            None => {
-                let surveys: Arc<[Survey]> = self.source.survey(&partition.topic).await?.into();
-                self.surveys.insert(partition.topic.clone(), surveys.clone());
-                surveys
-            }
-        };
-        self.give(assignment, surveys);
-        Ok(())
-    }
-
-    /// Gives a partition to the worker that has the fewest.
-    fn give(&mut self, assignment: Assignment, surveys: Arc<[Survey]>) {
-        let partition = assignment.partition.clone();
-        let mut loads = vec![0; self.workers.len()];
-        self.owned.values().for_each(|owned| loads[owned.worker] += 1);
-        let worker = loads.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker);
-        let owned = Owned::by(worker);
-        let progress = owned.progress.clone();
-        self.metrics.partitions.assigned(&self.group, &partition);
-        self.owned.insert(partition, owned);
-        self.tell(worker, ToWorker::Assign { assignment, surveys, progress });
     }
 
     fn deliver(&mut self, batch: RawBatch) {
         let held = held_bytes(&batch);
         let partition = batch.partition.clone();
         let over = self.bytes + held > self.limits.memory_bytes_max;
-        let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.started) else { return };
+        let Some(owned) = self.owned.get_mut(&partition).filter(|owned| owned.started && !owned.draining) else {
+            return;
+        };
         owned.bytes += held;
         self.bytes += held;
         if !owned.paused && (over || owned.bytes > self.limits.lane_bytes_max) {
@@ -251,10 +220,12 @@ impl Coordinator {
         self.tell(worker, ToWorker::Batch(batch));
     }
 
-    fn hear(&mut self, message: FromWorker) {
+    async fn hear(&mut self, message: FromWorker) {
         match message {
             FromWorker::Start { partition, after } => {
-                if let Some(owned) = self.owned.get_mut(&partition).filter(|_| self.ending.is_none()) {
+                // A lane that was told to drain meanwhile must not start what is assigned after it.
+                let running = |owned: &&mut Owned| self.ending.is_none() && !owned.draining;
+                if let Some(owned) = self.owned.get_mut(&partition).filter(running) {
                     owned.started = true;
                     self.source.start(&partition, after);
                 }
@@ -265,40 +236,46 @@ impl Coordinator {
                 self.tally.checkpointed(done.len() as u64);
                 failpoint::hit("checkpointed");
             }
-            FromWorker::Ended { partition, complete } => self.ended(&partition, complete),
+            FromWorker::Ended { partition, complete } => self.ended(&partition, complete).await,
         }
     }
 
     fn freed(&mut self, partition: &PartitionRef, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes);
         if let Some(owned) = self.owned.get_mut(partition) {
+            self.bytes = self.bytes.saturating_sub(bytes);
             owned.bytes = owned.bytes.saturating_sub(bytes);
         }
-        // Room is given back only from half of a limit on, so that a partition is not paused again at once.
+        self.give_room();
+    }
+
+    /// Resumes what may be read again. Only from half of a limit on, so that a partition is not paused again at once.
+    fn give_room(&mut self) {
         if self.bytes > self.limits.memory_bytes_max / 2 || self.ending.is_some() {
             return;
         }
         for (partition, owned) in &mut self.owned {
-            if owned.paused && owned.bytes <= self.limits.lane_bytes_max / 2 {
+            if owned.paused && !owned.draining && owned.bytes <= self.limits.lane_bytes_max / 2 {
                 owned.paused = false;
                 self.source.resume(partition);
             }
         }
     }
 
-    fn ended(&mut self, partition: &PartitionRef, complete: bool) {
-        if let Some(owned) = self.owned.remove(partition) {
-            self.bytes = self.bytes.saturating_sub(owned.bytes);
-            self.metrics.partitions.lost(&self.group, partition);
-        }
-        if !complete {
-            self.given_up.push(partition.to_string());
-            let told_to = self.ending.is_some() || self.revocations.iter().any(|one| one.left.contains(partition));
-            if !told_to {
-                // Ours still, and nobody works on it: better to stop as a whole, and be started again, than to stand still.
-                let why = format!("the lane of {partition} broke down: the log above says how; restart, and report it");
-                self.broken = Some(SourceError::Fatal(why));
+    async fn ended(&mut self, partition: &PartitionRef, complete: bool) {
+        let Some(owned) = self.owned.remove(partition) else { return };
+        self.bytes = self.bytes.saturating_sub(owned.bytes);
+        self.metrics.partitions.lost(&self.group, partition);
+        if self.ending.is_some() {
+            if !complete {
+                self.given_up.push(partition.to_string());
             }
+        } else if !owned.draining {
+            // Still assigned, with nobody to read it: it would stall unseen.
+            self.given_up.push(partition.to_string());
+            self.fail(SourceError::Fatal(format!("the lane of {partition} broke down: see the log, start again")));
+        } else if !complete {
+            let message = "given up before it was drained: its next owner reads what was left again";
+            self.metrics.alerts.raise(Alert::PartitionsLost, &At::partition(partition), message);
         }
         for revocation in &mut self.revocations {
             revocation.left.remove(partition);
@@ -307,9 +284,20 @@ impl Coordinator {
             // A source that stopped waiting has let go already.
             let _ = done.ack.send(());
         }
-        if let Some(assignment) = self.waiting.remove(partition).filter(|_| self.ending.is_none()) {
-            let surveys = self.surveys.get(&partition.topic).cloned().unwrap_or_default();
-            self.give(assignment, surveys);
+        // What it held may have been what others were paused for.
+        self.give_room();
+        if let Some(assignment) = self.waiting.remove(partition) {
+            self.assign(assignment).await;
+        }
+    }
+
+    /// A worker whose thread ended on a fault answers nothing more: its lanes have ended.
+    async fn bury_dead_workers(&mut self) {
+        let dead = |owned: &Owned| self.workers.get(owned.worker).is_none_or(Worker::is_finished);
+        let orphans: Vec<PartitionRef> =
+            self.owned.iter().filter(|(_, owned)| dead(owned)).map(|(partition, _)| partition.clone()).collect();
+        for partition in orphans {
+            self.ended(&partition, false).await;
         }
     }
 
@@ -336,11 +324,17 @@ impl Coordinator {
         }
         self.end_lanes(partitions, mode);
         if mode == Mode::Drain {
-            self.deadline = Some(Instant::now() + self.limits.drain_deadline);
+            // A second cause to drain gives no more time.
+            self.deadline.get_or_insert(Instant::now() + self.limits.drain_deadline);
         }
     }
 
-    fn end_lanes(&self, partitions: Vec<PartitionRef>, mode: Mode) {
+    fn end_lanes(&mut self, partitions: Vec<PartitionRef>, mode: Mode) {
+        for partition in &partitions {
+            if let Some(owned) = self.owned.get_mut(partition) {
+                owned.draining |= mode == Mode::Drain;
+            }
+        }
         self.by_worker(partitions, |partitions| ToWorker::End { partitions, mode });
     }
 

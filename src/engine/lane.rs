@@ -15,6 +15,7 @@ use crate::pipeline::{self, Again, Gates, Parts, Pending, protocol, settle};
 use crate::source::{Assignment, RawBatch, Survey};
 use crate::telemetry::{Alert, At};
 
+use super::intake::Intake;
 use super::progress::{Progress, now_ms};
 use super::worker::FromWorker;
 
@@ -24,9 +25,6 @@ pub struct LaneLimits {
     /// Batches between read and attested-or-waiting at a time.
     pub batches_in_flight_max: usize,
 }
-
-/// Records of a lane that no ledger entry holds yet, at most: 4 MB of digests. Above, the lane waits for its ledger.
-const UNATTESTED_RECORDS_MAX: usize = 100_000;
 
 /// What a lane is told to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,16 +86,15 @@ impl Lane {
         self.progress.moved();
     }
 
-    fn hold(&self, batch: &RawBatch) {
-        let messages = batch.messages.len() as u64;
+    /// Counts a batch as held. `last` is its last position, `time_ms` its first message's time.
+    fn hold(&self, messages: u64, last: Position, time_ms: i64) {
         self.parts.tally.consumed(messages);
         self.held.set(self.held.get() + messages);
-        if batch.last() <= self.pending.borrow().ledger_end() {
+        if last <= self.pending.borrow().ledger_end() {
             return;
         }
-        let time = batch.messages.first().and_then(|message| message.timestamp_ms).unwrap_or_else(now_ms);
         let mut waiting = self.waiting.borrow_mut();
-        waiting.push_back((batch.last(), time));
+        waiting.push_back((last, time_ms));
         self.progress.waits(waiting.front().map(|(_, time)| *time));
     }
 
@@ -215,14 +212,17 @@ pub(super) async fn run(
 ) {
     let _holding = Holding(&lane);
     let gates = Rc::new(Gates::default());
-    let mut queued: VecDeque<RawBatch> = VecDeque::new();
+    let mut intake = Intake::new();
     let mut in_flight = FuturesOrdered::new();
     let mut ticket = 0;
     let mut open = true;
     loop {
-        let full = lane.pending.borrow().record_count() >= UNATTESTED_RECORDS_MAX;
-        while !full && in_flight.len() < limits.batches_in_flight_max {
-            let Some(batch) = queued.pop_front() else { break };
+        // Before anything is begun: what a drain lets go of must not be overtaken by a later batch.
+        intake.tell(*mode.borrow_and_update());
+        // A ledger that takes nothing stops the lane, and so its source, before memory runs out.
+        let room = !lane.pending.borrow().is_full();
+        while room && in_flight.len() < limits.batches_in_flight_max {
+            let Some(batch) = intake.next() else { break };
             let (lane, gates, mine) = (lane.clone(), gates.clone(), ticket);
             ticket += 1;
             let ledger_end = lane.pending.borrow().ledger_end();
@@ -231,12 +231,16 @@ pub(super) async fn run(
                 (done, held_bytes(&batch))
             });
         }
-        let told = *mode.borrow_and_update();
-        if told == Mode::Drain {
-            queued.clear();
-        }
-        if told != Mode::Run && in_flight.is_empty() && queued.is_empty() && batches.is_empty() {
+        let handed_over = match intake.mode() {
+            Mode::Run => false,
+            Mode::Finish => intake.is_empty() && batches.is_empty(),
+            Mode::Drain => true,
+        };
+        if handed_over && in_flight.is_empty() {
             break;
+        }
+        if !room {
+            attest_now.notify_one();
         }
         tokio::select! {
             biased;
@@ -249,12 +253,15 @@ pub(super) async fn run(
             }
             batch = batches.recv(), if open => match batch {
                 Some(batch) => {
-                    lane.hold(&batch);
-                    queued.push_back(batch);
+                    let (messages, last) = (batch.messages.len() as u64, batch.last());
+                    let time_ms = batch.messages.first().and_then(|message| message.timestamp_ms).unwrap_or_else(now_ms);
+                    if intake.push(batch) {
+                        lane.hold(messages, last, time_ms);
+                    }
                 }
                 None => open = false,
             },
-            () = lane.moved.notified(), if full => {}
+            () = lane.moved.notified(), if !room => {}
             changed = mode.changed() => if changed.is_err() {
                 return;
             },

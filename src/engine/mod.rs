@@ -7,9 +7,12 @@
 
 mod attester;
 mod coordinator;
+mod intake;
 mod lane;
 mod owned;
 mod progress;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use coordinator::{Coordinator, Ending, Limits};

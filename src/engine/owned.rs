@@ -25,11 +25,13 @@ pub(super) struct Owned {
     pub paused: bool,
     /// Its lane has said where to read from.
     pub started: bool,
+    /// Told to let go of what it has not begun: nothing is started or handed over any more.
+    pub draining: bool,
     pub progress: Arc<Progress>,
 }
 
 impl Owned {
     pub fn by(worker: usize) -> Self {
-        Self { worker, bytes: 0, paused: false, started: false, progress: Arc::new(Progress::new()) }
+        Self { worker, bytes: 0, paused: false, started: false, draining: false, progress: Arc::new(Progress::new()) }
     }
 }

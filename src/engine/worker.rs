@@ -107,6 +107,11 @@ impl Worker {
         Ok(Self { inbox, thread })
     }
 
+    /// Whether the thread ended; before its sender is dropped, only on a fault.
+    pub(super) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Ends the thread, giving up what its lanes still do, and waits for it.
     pub(super) fn stop(self) {
         drop(self.inbox);

@@ -32,6 +32,9 @@ pub struct Portion {
 }
 
 impl Pending {
+    /// Runs of outcomes, or record digests, from which on it is full: about 5 MB.
+    const HELD_MAX: usize = 100_000;
+
     /// Nothing done yet above this ledger end.
     pub fn new(ledger_end: Position) -> Self {
         Self { from: ledger_end, to: ledger_end, outcomes: Outcomes::default(), digests: VecDeque::new() }
@@ -42,9 +45,9 @@ impl Pending {
         self.to <= self.from
     }
 
-    /// How many records wait for an entry.
-    pub fn record_count(&self) -> usize {
-        self.digests.len()
+    /// Whether so much waits for the ledger that nothing more should be begun.
+    pub fn is_full(&self) -> bool {
+        self.outcomes.runs().len().max(self.digests.len()) >= Self::HELD_MAX
     }
 
     /// Where the ledger ends, as far as this lane knows.
@@ -127,17 +130,31 @@ mod tests {
     #[test]
     fn an_entry_is_cut_at_its_size_and_the_rest_follows() {
         let mut pending = Pending::new(Position::Begin);
-        for offset in 0..50_000 {
+        for offset in 0..60_000 {
             let outcome = if offset % 2 == 0 { Outcome::Recorded } else { Outcome::Duplicate };
             pending.push(at(offset), outcome);
         }
         let first = pending.portion();
         assert!(first.outcomes.text().len() <= Entry::OUTCOME_BYTES_MAX);
-        assert!(first.to < at(49_999));
+        assert!(first.to < at(59_999));
         pending.attested_to(first.to);
         let rest = pending.portion();
         assert_eq!(rest.from, first.to);
-        assert_eq!(first.outcomes.len() + rest.outcomes.len(), 50_000);
+        assert_eq!(first.outcomes.len() + rest.outcomes.len(), 60_000);
+    }
+
+    #[test]
+    fn a_ledger_that_takes_nothing_fills_it_and_one_entry_empties_it() {
+        let mut pending = Pending::new(Position::Begin);
+        let last = Pending::HELD_MAX as u64 - 1;
+        for offset in 0..=last {
+            assert!(!pending.is_full());
+            pending.push(at(offset), Outcome::Recorded);
+            pending.push_digest(at(offset), Digest::of(b""));
+        }
+        assert!(pending.is_full());
+        pending.attested_to(pending.portion().to);
+        assert!(!pending.is_full() && pending.is_empty());
     }
 
     proptest! {
