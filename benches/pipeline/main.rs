@@ -34,9 +34,16 @@ fn main() {
     }
 }
 
+/// A process that the kernel ends with this one, however it ends.
+fn mortal(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
+}
+
 /// What all of the consumer's commands are told.
 fn product(bootstrap: &str, redis: &str, endpoint: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_recordkeeper"));
+    let mut command = mortal(Path::new(env!("CARGO_BIN_EXE_recordkeeper")));
     command
         .env("RECORDKEEPER_KAFKA_BOOTSTRAP_SERVERS", bootstrap)
         .env("RECORDKEEPER_KAFKA_NEW_TOPIC_REPLICATION", "1")
@@ -100,7 +107,7 @@ async fn bench() {
     let stated: Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
     let events: u64 = events.parse().unwrap();
 
-    let mut floor = Command::new(std::env::current_exe().unwrap());
+    let mut floor = mortal(&std::env::current_exe().unwrap());
     floor.args(["floor", &bootstrap, &stub.endpoint, &events.to_string()]).stdin(Stdio::null());
     stub.take_stats();
     let (floor, _) = run_measured(&mut floor);
