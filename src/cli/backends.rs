@@ -154,14 +154,22 @@ pub async fn dynamo(
 }
 
 /// The cache in front of the judge.
+pub struct Cache {
+    /// What lanes ask.
+    pub store: Arc<dyn DedupeStore>,
+    /// The same, where it is Redis: it tells how it is.
+    pub redis: Option<Arc<RedisDedupe>>,
+}
+
+/// The cache in front of the judge.
 ///
 /// # Errors
 ///
 /// Wrong settings only: Redis is not called, and an outage is no error.
-pub fn dedupe(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Arc<dyn DedupeStore>> {
+pub fn dedupe(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Cache> {
     let redis = &settings.redis;
     Ok(match settings.general.dedupe {
-        Dedupe::Memory => Arc::new(MemoryDedupe::new(MEMORY_IDS_MAX, redis.ttl, metrics)),
+        Dedupe::Memory => Cache { store: Arc::new(MemoryDedupe::new(MEMORY_IDS_MAX, redis.ttl, metrics)), redis: None },
         Dedupe::Redis => {
             let config = RedisConfig {
                 urls: redis.url.iter().map(ToString::to_string).collect(),
@@ -178,7 +186,8 @@ pub fn dedupe(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Arc<dyn 
                 connections: redis.connections,
                 deadline: redis.deadline,
             };
-            Arc::new(RedisDedupe::new(&config, metrics).context("redis")?)
+            let redis = Arc::new(RedisDedupe::new(&config, metrics).context("redis")?);
+            Cache { store: redis.clone(), redis: Some(redis) }
         }
     })
 }

@@ -9,15 +9,14 @@ use anyhow::Context as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Dedupe, Loaded, LogFormat, Override, Settings};
+use crate::config::{Loaded, LogFormat, Override, Settings};
+use crate::dedupe::DedupeStore;
 use crate::engine::{Coordinator, Ending, LaneLimits, Limits, WorkerParts};
 use crate::pipeline::{Parts, Patience, Pipeline};
 use crate::source::SourceError;
 use crate::source::kafka::{GroupProtocol, KafkaSource};
 use crate::store::dynamodb::StaticCredentials;
-use crate::telemetry::{
-    AdminServer, AdminState, Alert, At, Condition, Dependency, Heartbeats, Metrics, Readiness, logs,
-};
+use crate::telemetry::{AdminServer, AdminState, Alert, At, Dependency, Heartbeats, Metrics, Readiness, logs};
 
 use super::ready::{self, Topics};
 use super::{EXIT_USAGE, GlobalArgs, RunArgs, SummaryForm, backends, check};
@@ -170,15 +169,29 @@ pub(super) async fn consume(deployment: &Deployment, process: &Process) -> anyho
         waiting.await
     };
     let Some(topics) = topics else { return Ok(true) };
+    let cache = backends::dedupe(settings, &process.metrics)?;
     let mut running = JoinSet::new();
     for pipeline in &deployment.pipelines {
-        let coordinator = coordinator(deployment, process, pipeline, &topics).await?;
+        let coordinator = coordinator(deployment, process, pipeline, &topics, &cache.store).await?;
         let (stop, name) = (process.stop.clone(), pipeline.name().to_owned());
         running.spawn(async move { (name, coordinator.run(stop).await) });
     }
     let mut complete = true;
     let mut failure = None;
-    while let Some(ended) = running.join_next().await {
+    let mut look = tokio::time::interval(Duration::from_secs(2));
+    loop {
+        let ended = tokio::select! {
+            ended = running.join_next() => match ended {
+                Some(ended) => ended,
+                None => break,
+            },
+            _ = look.tick() => {
+                if let Some(redis) = &cache.redis {
+                    process.readiness.set(Dependency::Redis, redis.condition());
+                }
+                continue;
+            }
+        };
         match ended.context("a pipeline broke down")? {
             (_, Ok(Ending::Drained)) => {}
             (pipeline, Ok(Ending::Left(partitions))) => {
@@ -205,15 +218,12 @@ async fn coordinator(
     process: &Process,
     pipeline: &Arc<Pipeline>,
     topics: &Topics,
+    cache: &Arc<dyn DedupeStore>,
 ) -> anyhow::Result<Coordinator> {
     let settings = &deployment.settings;
     let engine = &settings.engine;
     let workers = (engine.worker_threads.0 / deployment.pipelines.len()).max(1);
     let share = workers * deployment.pipelines.len();
-    let dedupe = backends::dedupe(settings, &process.metrics)?;
-    if settings.general.dedupe == Dedupe::Redis {
-        process.readiness.set(Dependency::Redis, Condition::Ready);
-    }
     let writer = writer();
     let mut parts = Vec::with_capacity(workers);
     for _ in 0..workers {
@@ -224,7 +234,7 @@ async fn coordinator(
             // Each lane sets its own.
             partition: Arc::new(crate::event::Partition::default()),
             pipeline: pipeline.clone(),
-            dedupe: dedupe.clone(),
+            dedupe: cache.clone(),
             store: dynamo.clone(),
             ledger: dynamo,
             requests: topics.requests.clone(),

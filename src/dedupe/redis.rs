@@ -17,8 +17,8 @@ use futures::stream;
 use redis::{Cmd, Pipeline, RedisResult, Value};
 use tracing::{info, warn};
 
-use crate::guard::{Breaker, BreakerSettings, Settled};
-use crate::telemetry::{Alert, Alerts, At, DedupeMetrics, Metrics};
+use crate::guard::{Breaker, BreakerSettings, BreakerState, Settled};
+use crate::telemetry::{Alert, Alerts, At, Condition, DedupeMetrics, Metrics};
 
 use super::{DedupeError, DedupeStore, IdentityHash, Known, value};
 use pool::{Connection, Lease, Pool};
@@ -64,6 +64,18 @@ impl RedisDedupe {
         })
     }
 
+    /// For readiness: degraded while it is left alone, never a reason to be not ready.
+    pub fn condition(&self) -> Condition {
+        match self.breaker.state() {
+            BreakerState::Closed => Condition::Ready,
+            BreakerState::HalfOpen | BreakerState::Open => Condition::Degraded(
+                "redis gives no answer, the store finds duplicates alone and slower; check the url, the network and the \
+                 ACL user's rights (MGET and SET on the prefix)"
+                    .to_owned(),
+            ),
+        }
+    }
+
     /// Runs one piece of work on a connection: behind the breaker, within the deadline.
     async fn call<T, W>(&self, work: impl FnOnce(Connection) -> W) -> Result<T, DedupeError>
     where
@@ -102,14 +114,18 @@ impl RedisDedupe {
     {
         let Lease { connection, slot, generation } = self.pool.lease().await?;
         match tokio::time::timeout(self.deadline, work(connection)).await {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) => {
+                self.pool.worked(slot, generation);
+                Ok(answer)
+            }
             Ok(Err(error)) => {
-                if error.is_unrecoverable_error() {
-                    self.pool.discard(slot, generation);
-                }
+                self.pool.failed(slot, generation, error.is_unrecoverable_error());
                 Err(shortened(&error))
             }
-            Err(_) => Err(format!("no answer within {:?}", self.deadline)),
+            Err(_) => {
+                self.pool.failed(slot, generation, false);
+                Err(format!("no answer within {:?}", self.deadline))
+            }
         }
     }
 
@@ -145,9 +161,9 @@ impl RedisDedupe {
         match self.mode {
             RedisMode::Single => {
                 let mut pipeline = Pipeline::with_capacity(done.len());
-                sets.for_each(|set| {
+                for set in sets {
                     pipeline.add_command(set).ignore();
-                });
+                }
                 self.call(|mut connection| async move { pipeline.query_async::<()>(&mut connection).await }).await
             }
             // A pipeline over several slots is refused by the client.

@@ -63,9 +63,9 @@ mod tests {
             (0..200)
                 .map(|seed| {
                     let mut backoff = Backoff::with_seed(BASE, CEILING, seed);
-                    (0..skipped).for_each(|_| {
+                    for _ in 0..skipped {
                         backoff.next_delay();
-                    });
+                    }
                     backoff.next_delay()
                 })
                 .max()

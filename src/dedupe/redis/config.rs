@@ -125,8 +125,7 @@ impl RedisConfig {
                     Some(certificates) => Client::build_with_tls(node, certificates),
                     None => Client::open(node),
                 }
-                .map(Box::new)
-                .map(Target::Single)
+                .map(|client| Target::Single(Box::new(client)))
             }
             RedisMode::Cluster => {
                 let mut builder = ClusterClientBuilder::new(nodes)
@@ -138,7 +137,7 @@ impl RedisConfig {
                 if let Some(certificates) = certificates {
                     builder = builder.certs(certificates);
                 }
-                builder.build().map(Box::new).map(Target::Cluster)
+                builder.build().map(|client| Target::Cluster(Box::new(client)))
             }
         }
         .map_err(RedisConfigError::Client)

@@ -10,6 +10,9 @@ use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisFuture, RedisResult, Valu
 
 use super::config::Target;
 
+/// So many calls in a row without an answer end one connection; fewer may be a busy server.
+const FAILURES_OF_ONE: u32 = 3;
+
 /// One connection; clones share it.
 #[derive(Clone)]
 pub(super) enum Connection {
@@ -69,7 +72,10 @@ struct Slot {
 #[derive(Default)]
 struct Current {
     connection: Option<Connection>,
+    /// Changes with every connection, so that the end of a call on an earlier one says nothing about this one.
     generation: u64,
+    /// In a row.
+    failures: u32,
 }
 
 impl Pool {
@@ -90,11 +96,23 @@ impl Pool {
         }
     }
 
-    /// Lets go of a connection that failed; does nothing where another has already taken its place.
-    pub(super) fn discard(&self, slot: usize, generation: u64) {
+    /// A connection gave an answer.
+    pub(super) fn worked(&self, slot: usize, generation: u64) {
         let mut current = self.slots[slot].current();
         if current.generation == generation {
-            current.connection = None;
+            current.failures = 0;
+        }
+    }
+
+    /// A connection gave none. It is let go of when it is broken, or after some in a row: one that went dumb among others
+    /// that work would else fail its share of the calls for ever, and no breaker would see it.
+    pub(super) fn failed(&self, slot: usize, generation: u64, broken: bool) {
+        let mut current = self.slots[slot].current();
+        if current.generation == generation {
+            current.failures += 1;
+            if broken || current.failures >= FAILURES_OF_ONE {
+                current.connection = None;
+            }
         }
     }
 
@@ -120,6 +138,7 @@ impl Pool {
         };
         let mut current = self.slots[slot].current();
         current.generation += 1;
+        current.failures = 0;
         current.connection = Some(connection.clone());
         Ok(Lease { connection, slot, generation: current.generation })
     }

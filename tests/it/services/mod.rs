@@ -13,7 +13,7 @@ use std::sync::mpsc::channel;
 
 pub use dynamodb::dynamodb;
 pub use kafka::kafka;
-pub use redis::{Redis, redis};
+pub use redis::redis;
 
 /// Where the services' files are: `target/test-services`.
 fn home() -> PathBuf {
