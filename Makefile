@@ -25,7 +25,7 @@ full: ## The end-to-end tests at full size: 200,000 events each
 	@scripts/test-services.sh
 	RECORDKEEPER_TEST_EVENTS=200000 cargo test --locked --test it -- spine:: --test-threads 1
 
-bench: ## What an event costs, beside a floor measured in the same run; BENCH_EVENTS=N
+bench: ## What an event costs, beside a floor measured in the same run; BENCH_EVENTS=N BENCH_DELAY_MS=N
 	@scripts/prepare.sh test
 	@scripts/test-services.sh
 	cargo bench --locked --bench pipeline

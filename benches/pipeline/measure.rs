@@ -1,8 +1,8 @@
-//! What a process cost: CPU of user and system, time, peak memory; read from /proc while it runs.
+//! What a process cost: CPU of user and system, as the kernel adds it up at its end, and peak memory, read while it runs.
 
 use std::io::Read as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The kernel's clock ticks a second, as /proc counts.
 const TICKS: f64 = 100.0;
@@ -11,7 +11,6 @@ const TICKS: f64 = 100.0;
 #[derive(Debug, Default)]
 pub struct Cost {
     pub cpu_seconds: f64,
-    pub seconds: f64,
     pub peak_bytes: u64,
 }
 
@@ -21,9 +20,9 @@ impl Cost {
     }
 }
 
-/// Runs it to its end; the last look comes at most 20 ms before that.
+/// Runs it to its end; the last look at its memory comes at most 20 ms before that. No other child may end meanwhile.
 pub fn run_measured(command: &mut Command) -> (Cost, String) {
-    let began = Instant::now();
+    let before = ended_children();
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
     let reader = std::thread::spawn(move || {
@@ -33,27 +32,29 @@ pub fn run_measured(command: &mut Command) -> (Cost, String) {
     });
     let mut cost = Cost::default();
     let status = loop {
-        look(child.id(), &mut cost);
+        cost.peak_bytes = cost.peak_bytes.max(peak_bytes(child.id()));
         if let Some(status) = child.try_wait().unwrap() {
             break status;
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    cost.seconds = began.elapsed().as_secs_f64();
+    cost.cpu_seconds = ended_children() - before;
     assert!(status.success(), "{command:?}: {status}");
     (cost, reader.join().unwrap())
 }
 
-fn look(pid: u32, cost: &mut Cost) {
-    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    // After the name in brackets: state is field 3, utime and stime are fields 14 and 15.
-    if let Some((_, rest)) = read("stat").rsplit_once(')') {
-        let fields: Vec<&str> = rest.split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-        cost.cpu_seconds = cost.cpu_seconds.max((ticks(11) + ticks(12)) / TICKS);
-    }
-    let peak = read("status")
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
-    cost.peak_bytes = cost.peak_bytes.max(peak.unwrap_or(0) * 1024);
+/// CPU seconds of all children that have ended.
+fn ended_children() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    // After the name in brackets comes field 3; cutime and cstime are fields 16 and 17.
+    let (_, rest) = stat.rsplit_once(')').unwrap();
+    let ticks = rest.split_whitespace().skip(13).take(2).map(|field| field.parse::<f64>().unwrap());
+    ticks.sum::<f64>() / TICKS
+}
+
+/// Zero once the process has ended.
+fn peak_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+    peak.unwrap_or(0) * 1024
 }
