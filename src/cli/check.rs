@@ -66,7 +66,6 @@ fn overview(pipelines: &[Pipeline]) -> Vec<[String; 4]> {
     std::iter::once(head).chain(shown).collect()
 }
 
-/// The pipelines that were chosen, by the same steps as a start.
 /// The pipelines, compiled, and what is worth a look reported; `None` where something is wrong, reported too.
 pub(super) fn pipelines(global: &GlobalArgs) -> Option<Vec<Pipeline>> {
     let (pipelines, found) = compile(global);

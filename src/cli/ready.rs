@@ -1,6 +1,7 @@
 //! Waiting until everything that a run depends on is there, and saying what to do where it is not.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -36,17 +37,10 @@ pub async fn wait(
     readiness: &Readiness,
     stop: &CancellationToken,
 ) -> Option<Topics> {
-    let mut said = Vec::new();
+    let looking = Looking { readiness, said: Mutex::default() };
     let topics = stop.run_until_cancelled(async {
         loop {
-            let (topics, problems) = look(settings, dynamo, pipelines, readiness).await;
-            if problems != said {
-                for problem in &problems {
-                    tracing::warn!("not ready: {problem}");
-                }
-                said = problems;
-            }
-            if let (Some(topics), true) = (topics, said.is_empty()) {
+            if let Some(topics) = look(settings, dynamo, pipelines, &looking).await {
                 return topics;
             }
             tokio::time::sleep(PAUSE).await;
@@ -55,38 +49,62 @@ pub async fn wait(
     topics.await
 }
 
+/// Tells readiness what was found, and the log where it is news.
+struct Looking<'a> {
+    readiness: &'a Readiness,
+    said: Mutex<BTreeMap<Dependency, String>>,
+}
+
+impl Looking<'_> {
+    /// At once, since the next look may take as long as a start may. True where all is well.
+    fn found(&self, dependency: Dependency, problems: &[String]) -> bool {
+        let what = problems.join("; ");
+        let condition = if problems.is_empty() { Condition::Ready } else { Condition::NotReady(what.clone()) };
+        self.readiness.set(dependency, condition);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = said.insert(dependency, what.clone());
+        if !what.is_empty() && before.as_ref() != Some(&what) {
+            tracing::warn!("not ready: {what}");
+        }
+        problems.is_empty()
+    }
+}
+
 async fn look(
     settings: &Settings,
     dynamo: &Dynamo,
     pipelines: &[Arc<Pipeline>],
-    readiness: &Readiness,
-) -> (Option<Topics>, Vec<String>) {
-    let mut problems = Vec::new();
-    let mut say = |dependency: Dependency, found: Vec<String>| {
-        let condition = if found.is_empty() { Condition::Ready } else { Condition::NotReady(found.join("; ")) };
-        readiness.set(dependency, condition);
-        problems.extend(found);
+    looking: &Looking<'_>,
+) -> Option<Topics> {
+    let general = &settings.general;
+    let tables = async { looking.found(Dependency::Tables, &tables::check(dynamo).await) };
+    let sources = async {
+        let (problems, bytes_max) = source_topics(settings, pipelines).await;
+        looking.found(Dependency::SourceTopics, &problems).then_some(bytes_max)
     };
-    say(Dependency::Tables, tables::check(dynamo).await);
-    let (source_problems, source_bytes_max) = source_topics(settings, pipelines).await;
-    say(Dependency::SourceTopics, source_problems);
-    let requests = open(settings, &settings.general.requests_topic).await;
-    say(Dependency::RequestTopic, requests.as_ref().err().cloned().into_iter().collect());
-    let letters = open(settings, &settings.general.dead_letters_topic).await.and_then(|topic| {
-        let needed = source_bytes_max + LETTER_OVERHEAD_BYTES;
+    let requests = async {
+        let topic = open(settings, &general.requests_topic).await;
+        looking.found(Dependency::RequestTopic, topic.as_ref().err().map_or(&[], std::slice::from_ref));
+        topic.ok()
+    };
+    let letters = open(settings, &general.dead_letters_topic);
+    let (tables, sources, requests, letters) = tokio::join!(tables, sources, requests, letters);
+    // Judged by the sources' sizes, so last.
+    let letters = letters.and_then(|topic| {
+        let needed = sources.unwrap_or(0) + LETTER_OVERHEAD_BYTES;
         if topic.bytes_max() >= needed {
             return Ok(topic);
         }
         Err(format!(
             "topic {} takes messages of {} bytes at most, and dead letters of its sources may have {needed}: raise its \
              max.message.bytes",
-            settings.general.dead_letters_topic,
+            general.dead_letters_topic,
             topic.bytes_max()
         ))
     });
-    say(Dependency::DeadLetterTopic, letters.as_ref().err().cloned().into_iter().collect());
-    let topics = requests.ok().zip(letters.ok()).map(|(requests, letters)| Topics { requests, letters });
-    (topics, problems)
+    looking.found(Dependency::DeadLetterTopic, letters.as_ref().err().map_or(&[], std::slice::from_ref));
+    let (requests, letters) = requests.zip(letters.ok())?;
+    (tables && sources.is_some()).then_some(Topics { requests, letters })
 }
 
 /// What is wrong with the topics that are read, and the largest message that they take.

@@ -59,12 +59,7 @@ mod tests {
     use super::*;
 
     fn batch() -> RawBatch {
-        RawBatch {
-            partition: Default::default(),
-            bytes: Vec::new(),
-            messages: Vec::new(),
-            read_at: tokio::time::Instant::now(),
-        }
+        RawBatch { partition: Default::default(), bytes: Vec::new(), messages: Vec::new() }
     }
 
     #[test]

@@ -215,12 +215,7 @@ fn garbage(name: &str, offset: u64, bytes: usize) -> SourceEvent {
         value: Some(0..bytes),
         headers: Vec::new(),
     };
-    SourceEvent::Batch(RawBatch {
-        partition: partition(name),
-        bytes: vec![b'x'; bytes],
-        messages: vec![message],
-        read_at: tokio::time::Instant::now(),
-    })
+    SourceEvent::Batch(RawBatch { partition: partition(name), bytes: vec![b'x'; bytes], messages: vec![message] })
 }
 
 fn assigned(name: &str) -> SourceEvent {

@@ -6,7 +6,6 @@
 pub mod kafka;
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -37,8 +36,6 @@ pub struct RawBatch {
     pub bytes: Vec<u8>,
     /// In the log's order, at least one.
     pub messages: Vec<RawMessage>,
-    /// When the batch was handed over.
-    pub read_at: tokio::time::Instant,
 }
 
 impl RawBatch {
@@ -138,6 +135,3 @@ pub trait Source: Send {
     /// Leaves: persists the last checkpoints and lets go, within `deadline`.
     fn close(self: Box<Self>, deadline: std::time::Duration) -> BoxFuture<'static, ()>;
 }
-
-/// The names of the topics that a source reads.
-pub type Topics = Arc<[String]>;

@@ -74,7 +74,7 @@ section! {
         group_instance_id: Option<String>;
         /// How long the consumer may be silent before its partitions are given to others.
         poll_interval_max: Duration = "5m" ["10s"..="24h"];
-        /// Fetched and not yet handed on, at most. 8 MiB costs no more CPU than librdkafka's 64 MiB and much less memory.
+        /// Fetched and not yet handed on, at most, for each partition: that many times this is the memory it takes. 8 MiB costs no more CPU than librdkafka's 64 MiB and much less memory.
         fetch_queue_bytes_max: ByteSize = "8MiB" ["1MiB"..="1GiB"];
         /// How long a partition with a full queue waits before it fetches again. librdkafka's 1s holds a fast consumer back.
         fetch_backoff: Duration = "20ms" ["0s"..="10s"];

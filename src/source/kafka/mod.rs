@@ -9,6 +9,7 @@ mod commits;
 mod config;
 mod context;
 mod faults;
+mod lists;
 mod lookup;
 mod mailbox;
 mod native;

@@ -16,6 +16,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::Lags;
 use super::context::{Context, Key, Note};
+use super::lists::{list_of, offset_of};
 use super::lookup::{Answer, Question};
 use super::mailbox::Mailbox;
 use super::orders::{Close, Order, Orders};
@@ -383,20 +384,4 @@ fn fill(slot: &mut Slot, limits: BatchLimits, faults: &mut Vec<(Key, KafkaError)
             Some(Ok(message)) => slot.open.append(&message, limits),
         }
     }
-}
-
-pub(super) fn offset_of(next: u64) -> Offset {
-    Offset::Offset(i64::try_from(next).unwrap_or(i64::MAX))
-}
-
-pub(super) fn list_of<'a>(keys: impl IntoIterator<Item = (&'a Key, Offset)>) -> TopicPartitionList {
-    let mut list = TopicPartitionList::new();
-    for ((topic, number), offset) in keys {
-        let mut element = list.add_partition(topic, *number);
-        if offset != Offset::Invalid {
-            // Fails only for negative offsets, which no caller has.
-            element.set_offset(offset).unwrap_or_default();
-        }
-    }
-    list
 }

@@ -9,7 +9,8 @@ use rdkafka::consumer::Consumer;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::context::{Key, Note};
-use super::reader::{Reader, list_of};
+use super::lists::list_of;
+use super::reader::Reader;
 use super::slot::Stage;
 use crate::source::SourceEvent;
 

@@ -153,7 +153,7 @@ impl Slot {
         let bytes = std::mem::take(&mut self.open.bytes);
         let messages = std::mem::take(&mut self.open.messages);
         self.open.last_bytes = bytes.len();
-        Some(RawBatch { partition, bytes, messages, read_at: tokio::time::Instant::now() })
+        Some(RawBatch { partition, bytes, messages })
     }
 
     /// How many offsets lie between the last checkpoint and the log's next offset. Where all was read and checkpointed,

@@ -10,7 +10,8 @@ use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 
 use super::context::Key;
-use super::reader::{Reader, list_of, offset_of};
+use super::lists::{list_of, offset_of};
+use super::reader::Reader;
 use super::slot::Stage;
 
 /// librdkafka's main thread answers within moments; this only bounds a fault.
