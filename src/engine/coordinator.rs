@@ -40,7 +40,7 @@ pub struct Limits {
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Everything read is durable, attested and checkpointed.
+    /// Everything read is durable and attested; what the source could not checkpoint in time is only read again.
     Drained,
     /// These partitions were given up at the deadline; the next owner reads what was left again.
     Left(Vec<String>),

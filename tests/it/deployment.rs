@@ -80,6 +80,11 @@ impl Run {
 impl Deployment {
     /// Topics for one shipped pipeline (`wallets` or `ethereum`), with this many partitions, and all tables.
     pub async fn start(name: &str, pipeline: &'static str, partitions: i32) -> Self {
+        Self::start_on(services::kafka().await, name, pipeline, partitions).await
+    }
+
+    /// The same on a broker of one's own.
+    pub async fn start_on(broker: &services::KafkaBroker, name: &str, pipeline: &'static str, partitions: i32) -> Self {
         let name = format!("{name}-{:08x}", fastrand::u32(..));
         let dir = services::scratch(&name);
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -91,14 +96,13 @@ impl Deployment {
         let deployment = Self {
             dead_letters: format!("{name}-dead-letters"),
             requests: format!("{name}-requests"),
-            bootstrap: services::kafka().await.bootstrap.clone(),
+            bootstrap: broker.bootstrap.clone(),
             redis: Some(services::redis().await.url.clone()),
             dynamodb: services::dynamodb().await.to_owned(),
             pipeline,
             dir,
             name,
         };
-        let broker = services::kafka().await;
         for topic in source_topics(pipeline) {
             broker.create_topic(&deployment.topic(topic), partitions, &[("max.message.bytes", "2000000")]).await;
         }

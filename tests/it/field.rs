@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 
-use crate::deployment::{Deployment, Event, Item, header, plain, text};
+use crate::deployment::{Deployment, Event, Item, header, plain, run_of, text};
 use crate::fault_proxy::{Fault, FaultProxy};
 use crate::services;
+use crate::slow_relay::SlowRelay;
 
 const WALLET: &str = "evm:1:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed";
 
@@ -91,6 +92,14 @@ async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     panic!("a minute without: {what}");
 }
 
+/// Waits until the ledger has an entry.
+async fn attested(deployment: &Deployment) {
+    until("an attestation", async || {
+        deployment.scan("ledger").await.iter().any(|item| item.contains_key("outcomes")).then_some(())
+    })
+    .await;
+}
+
 /// Status line, headers and body of a page.
 async fn page(address: &str, path: &str) -> String {
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -123,10 +132,7 @@ async fn told_to_stop_in_the_middle_of_work_it_drains() {
     let args = ["run", "--summary", "json"];
     let small = [("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "50")];
     let running = Running::start(&deployment, "log", &args, &small);
-    until("an attestation", async || {
-        deployment.scan("ledger").await.iter().any(|item| item.contains_key("outcomes")).then_some(())
-    })
-    .await;
+    attested(&deployment).await;
     running.terminate().await;
     let (code, stdout) = running.ended().await;
     assert_eq!(code, Some(0));
@@ -185,6 +191,69 @@ async fn told_to_stop_while_its_topic_is_deleted_it_ends_in_time() {
     services::kafka().await.delete_topic(&deployment.topic("transaction-events")).await;
     running.terminate().await;
     assert_eq!(running.ended().await.0, Some(0), "all that was read is checkpointed");
+}
+
+/// c-22: told to stop with all brokers gone from under its work, it ends in time, and all that it read is in the ledger.
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_with_all_brokers_gone_it_ends_in_time() {
+    let broker = services::KafkaBroker::start().await;
+    let deployment = Deployment::start_on(&broker, "c22d", "wallets", 1).await;
+    let events: Vec<Event> = (0..20_000).map(|n| transaction(&format!("e{n}"), WALLET, "none")).collect();
+    deployment.publish(&events).await;
+    let env = [("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "50"), ("RECORDKEEPER_ENGINE_DRAIN_DEADLINE", "2s")];
+    let running = Running::start(&deployment, "log", &["run", "--summary", "json"], &env);
+    attested(&deployment).await;
+    broker.kill().await;
+    running.terminate().await;
+    let (code, stdout) = running.ended().await;
+    let summary: Value = serde_json::from_str(&stdout).unwrap();
+    // What was read needs no broker to be recorded and attested, dead letters and requests aside.
+    assert_eq!((code, &summary["in_flight"]), (Some(0), &json!(0)), "{summary}");
+    assert_eq!(deployment.scan("wallet_records").await.len() as u64, summary["recorded"].as_u64().unwrap());
+}
+
+/// c-22: told to stop in the middle of a rebalance, it drains what is being taken from it and all else; the member that
+/// joined reads the rest, and nothing twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_in_the_middle_of_a_rebalance_it_drains() {
+    for protocol in ["classic", "consumer"] {
+        let deployment = Deployment::start(&format!("c22r-{protocol}"), "wallets", 8).await;
+        let file = deployment.dir.join("pipelines/wallets.yaml");
+        let pipeline = std::fs::read_to_string(&file).unwrap();
+        let group = format!("group: {}", deployment.group());
+        assert!(pipeline.contains(&group));
+        std::fs::write(&file, pipeline.replace(&group, &format!("{group}\n    protocol: {protocol}"))).unwrap();
+        let events: Vec<Event> = (0..16_000)
+            .map(|n| Event { partition: Some(n % 8), ..transaction(&format!("e{n}"), WALLET, "none") })
+            .collect();
+        deployment.publish(&events).await;
+        // Slow enough for the drain to be still under way when the order to stop comes.
+        let upstream = deployment.dynamodb.strip_prefix("http://").unwrap();
+        let slow = SlowRelay::start(upstream, Duration::from_millis(100)).await;
+        let slow = format!("http://{}", slow.address);
+        let env = [("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "50"), ("AWS_ENDPOINT_URL_DYNAMODB", slow.as_str())];
+        let first = Running::start(&deployment, "first.log", &["run", "--summary", "json"], &env);
+        let admin = first.admin().await;
+        attested(&deployment).await;
+        let second = deployment.spawn(&["run", "--until-idle", "--summary", "json"], &[]);
+        until("a revocation", async || {
+            let metrics = page(&admin, "/metrics").await;
+            let revoked = metrics.lines().find(|line| line.contains("rebalances_total") && line.contains("revoked"))?;
+            (!revoked.ends_with(" 0")).then_some(())
+        })
+        .await;
+        first.terminate().await;
+        let (code, stdout) = first.ended().await;
+        assert_eq!(code, Some(0));
+        let summary: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(summary["in_flight"], 0, "{summary}");
+        let output = tokio::time::timeout(Duration::from_secs(120), second.wait_with_output()).await.unwrap().unwrap();
+        let second = run_of(output);
+        assert_eq!(second.code, Some(0), "{}", second.stderr);
+        second.assert_sums();
+        let recorded = summary["recorded"].as_u64().unwrap() + second.count("recorded");
+        assert_eq!((recorded, second.count("repeated")), (16_000, 0), "{protocol}: {summary} {}", second.summary);
+    }
 }
 
 /// c-37: no secret is printed, logged, served or dead-lettered, at the noisiest level, whatever fails.

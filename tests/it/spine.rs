@@ -1,15 +1,18 @@
 //! The whole path on real parts: every position ends in exactly one outcome, whatever happens on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rdkafka::message::Message;
+use rdkafka::message::{Message, OwnedMessage};
 use recordkeeper::event::Group;
 use serde_json::{Value, json};
 
 use crate::deployment::{Deployment, Event, Item, header, plain, run_of, text};
+use crate::ledger;
+use crate::slow_relay::SlowRelay;
 
 /// Events from the generator's NDJSON.
 fn read_events(file: &std::path::Path) -> Vec<Event> {
@@ -39,31 +42,134 @@ fn events_or(reduced: u64) -> u64 {
     std::env::var("RECORDKEEPER_TEST_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(reduced)
 }
 
-/// Generated events, published; the manifest as an independent program recomputes it from the events alone.
-async fn generated(deployment: &Deployment, events: u64, seed: u64) -> Value {
-    let (ndjson, manifest) = (deployment.dir.join("events.ndjson"), deployment.dir.join("manifest.json"));
-    let (events, seed) = (events.to_string(), seed.to_string());
-    let args = [
-        "generate",
-        "--to",
-        ndjson.to_str().unwrap(),
-        "--manifest",
-        manifest.to_str().unwrap(),
-        "--events",
-        &events,
-        "--seed",
-        &seed,
-    ];
-    let output = deployment.command(&args).output().await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    deployment.publish(&read_events(&ndjson)).await;
-    let stated: Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
+/// Generated events as they were published, and what a correct consumer makes of them.
+struct Generated {
+    ndjson: PathBuf,
+    /// As an independent program recomputes it from the events alone.
+    manifest: Value,
+}
+
+impl Generated {
+    /// Generates, compares the generator's manifest with the independent program's, publishes.
+    async fn publish(deployment: &Deployment, events: u64, seed: u64) -> Self {
+        let (ndjson, manifest) = (deployment.dir.join("events.ndjson"), deployment.dir.join("manifest.json"));
+        let (events, seed) = (events.to_string(), seed.to_string());
+        let args = [
+            "generate",
+            "--to",
+            ndjson.to_str().unwrap(),
+            "--manifest",
+            manifest.to_str().unwrap(),
+            "--events",
+            &events,
+            "--seed",
+            &seed,
+        ];
+        let output = deployment.command(&args).output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        deployment.publish(&read_events(&ndjson)).await;
+        let stated: Value = serde_json::from_slice(&std::fs::read(&manifest).unwrap()).unwrap();
+        let recomputed = recompute(&[], &ndjson).await;
+        assert_eq!(stated, recomputed, "generator and independent program disagree");
+        Self { ndjson, manifest: recomputed }
+    }
+
+    /// What the events that lie below these ends, by topic and partition, must have left behind.
+    async fn below(&self, ends: &BTreeMap<(String, i32), u64>) -> Value {
+        let mut next: BTreeMap<(String, i32), u64> = BTreeMap::new();
+        let mut lines = String::new();
+        for line in std::fs::read_to_string(&self.ndjson).unwrap().lines() {
+            let event: Value = serde_json::from_str(line).unwrap();
+            let partition = i32::try_from(event["partition"].as_i64().unwrap()).unwrap();
+            let place = (event["topic"].as_str().unwrap().to_owned(), partition);
+            let offset = next.entry(place.clone()).or_default();
+            if ends.get(&place).is_some_and(|end| *offset < *end) {
+                lines.push_str(line);
+                lines.push('\n');
+            }
+            *offset += 1;
+        }
+        let file = self.ndjson.with_file_name("below.ndjson");
+        std::fs::write(&file, lines).unwrap();
+        recompute(&["--request-ids"], &file).await
+    }
+}
+
+async fn recompute(options: &[&str], events: &std::path::Path) -> Value {
     let oracle = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle/recompute.py");
-    let output = tokio::process::Command::new("python3").arg(oracle).arg(&ndjson).output().await.unwrap();
+    let output = tokio::process::Command::new("python3").arg(oracle).args(options).arg(events).output().await.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let recomputed: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(stated, recomputed, "generator and independent program disagree");
-    recomputed
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Everything below the ledger's ends is durable: records and dead letters by the outcomes that the ledger states, states
+/// and requests by what the independent program makes of the same events. And no checkpoint lies above the ledger's end.
+async fn assert_ledger_is_durable(deployment: &Deployment, generated: &Generated) {
+    // First the checkpoints, then the ledger, then what it speaks of: what a dying process still sent only adds.
+    let committed: Vec<_> = ["wallet-events", "transaction-events"]
+        .iter()
+        .flat_map(|topic| deployment.committed(topic, 8).into_iter().map(|(partition, next)| (*topic, partition, next)))
+        .collect();
+    let chains = ledger::chains(deployment).await;
+    let ends: BTreeMap<(String, i32), u64> = chains
+        .iter()
+        .map(|chain| {
+            let topic = chain.topic.strip_prefix(&format!("{}-", deployment.name)).unwrap();
+            ((topic.to_owned(), chain.partition), chain.end)
+        })
+        .collect();
+    for (topic, partition, next) in committed {
+        let end = ends.get(&(topic.to_owned(), partition)).copied().unwrap_or(0);
+        assert!(u64::try_from(next).unwrap_or(0) <= end, "{topic}/{partition}: committed {next}, ledger {end}");
+    }
+    let records = deployment.scan("wallet_records").await;
+    let origins: BTreeSet<&str> = records.iter().map(|record| text(record, "origin")).collect();
+    let letters: BTreeSet<String> = deployment.read_topic(&deployment.dead_letters).iter().map(origin_of).collect();
+    for chain in &chains {
+        for (offset, outcome) in chain.outcomes.iter().enumerate() {
+            if outcome == "r" {
+                let origin = format!("{}|{offset}", chain.key);
+                assert!(origins.contains(origin.as_str()), "attested, and no record: {origin}");
+            } else if outcome.starts_with('x') {
+                let origin = format!("{}/{}/{offset}", chain.topic, chain.partition);
+                assert!(letters.contains(&origin), "attested, and no dead letter: {origin}");
+            }
+        }
+    }
+    let below = generated.below(&ends).await;
+    let requests: BTreeSet<String> = deployment.read_topic(&deployment.requests).iter().map(request_id).collect();
+    for request in below["requests"].as_array().unwrap() {
+        assert!(requests.contains(request.as_str().unwrap()), "attested, and no request {request}");
+    }
+    let wallets = wallets(&deployment.scan("wallet_inventory").await);
+    for (wallet, groups) in stated(&below, "wallets") {
+        for (group, values) in groups.as_object().unwrap() {
+            let found = wallets.get(&wallet).map_or(&Value::Null, |wallet| &wallet[group]);
+            assert!(at_least(found, values), "attested, and not there: {wallet} {group} {values}, but {found}");
+        }
+    }
+    let mappings = mappings(&deployment.scan("user_wallet_mapping").await);
+    for (mapping, values) in stated(&below, "mappings") {
+        let found = mappings.get(&mapping).unwrap_or(&Value::Null);
+        assert!(at_least(found, &values), "attested, and not there: {mapping} {values}, but {found}");
+    }
+}
+
+/// Whether a group has these values or a higher version's.
+fn at_least(found: &Value, values: &Value) -> bool {
+    found["version"].as_str().is_some_and(|version| version > values["version"].as_str().unwrap()) || found == values
+}
+
+/// `topic/partition/offset` of the event that a dead letter is about.
+fn origin_of(letter: &OwnedMessage) -> String {
+    let part = |name: &str| header(letter, name).unwrap_or_else(|| panic!("letter without {name}")).to_owned();
+    ["recordkeeper-origin-topic", "recordkeeper-origin-partition", "recordkeeper-origin-offset"].map(part).join("/")
+}
+
+fn request_id(request: &OwnedMessage) -> String {
+    let event: Value = serde_json::from_slice(request.payload().unwrap()).unwrap();
+    assert_eq!(request.key(), event["data"]["user_id"].as_str().map(str::as_bytes));
+    event["id"].as_str().unwrap().to_owned()
 }
 
 /// Tables, dead letters and requests against the manifest: what must hold however often the consumer was interrupted.
@@ -71,26 +177,13 @@ async fn assert_end_state(deployment: &Deployment, manifest: &Value) {
     assert_eq!(deployment.scan("wallet_records").await.len() as u64, manifest["records"].as_u64().unwrap(), "records");
     assert_eq!(wallets(&deployment.scan("wallet_inventory").await), stated(manifest, "wallets"), "wallets");
     assert_eq!(mappings(&deployment.scan("user_wallet_mapping").await), stated(manifest, "mappings"), "mappings");
-    let requests: BTreeSet<String> = deployment
-        .read_topic(&deployment.requests)
-        .iter()
-        .map(|request| {
-            let event: Value = serde_json::from_slice(request.payload().unwrap()).unwrap();
-            assert_eq!(request.key(), event["data"]["user_id"].as_str().map(str::as_bytes));
-            event["id"].as_str().unwrap().to_owned()
-        })
-        .collect();
+    let requests: BTreeSet<String> = deployment.read_topic(&deployment.requests).iter().map(request_id).collect();
     assert_eq!(requests.len() as u64, manifest["requests"].as_u64().unwrap(), "distinct requests");
     // A letter may come twice (at least once); its origin tells.
     let letters: BTreeMap<String, String> = deployment
         .read_topic(&deployment.dead_letters)
         .iter()
-        .map(|letter| {
-            let part = |name: &str| header(letter, name).unwrap_or_else(|| panic!("letter without {name}")).to_owned();
-            let origin =
-                ["recordkeeper-origin-topic", "recordkeeper-origin-partition", "recordkeeper-origin-offset"].map(part);
-            (origin.join("/"), part("recordkeeper-reason"))
-        })
+        .map(|letter| (origin_of(letter), header(letter, "recordkeeper-reason").unwrap().to_owned()))
         .collect();
     let mut by_reason: BTreeMap<String, u64> = BTreeMap::new();
     letters.values().for_each(|reason| *by_reason.entry(reason.clone()).or_default() += 1);
@@ -102,41 +195,6 @@ async fn assert_end_state(deployment: &Deployment, manifest: &Value) {
         .filter(|(_, n)| *n > 0)
         .collect();
     assert_eq!(by_reason, expected, "dead letters");
-}
-
-/// The ledger's chains: contiguous, linked, and every position of every topic in exactly one entry.
-async fn assert_ledger_holds(deployment: &Deployment, positions: u64) -> BTreeMap<String, u64> {
-    let mut chains: BTreeMap<String, Vec<Item>> = BTreeMap::new();
-    for item in deployment.scan("ledger").await {
-        let key = text(&item, "ledger_id").to_owned();
-        if !["start#", "meta#", "order#", "broken#", "head#"].iter().any(|prefix| key.starts_with(prefix)) {
-            chains.entry(key).or_default().push(item);
-        }
-    }
-    let mut total = 0;
-    let mut ends = BTreeMap::new();
-    for (key, mut entries) in chains {
-        entries.sort_by(|a, b| text(a, "from").cmp(text(b, "from")));
-        let mut at = "0".to_owned();
-        let mut previous = None;
-        for entry in &entries {
-            assert_eq!(text(entry, "from"), at, "{key} has a hole or an overlap");
-            if let Some(previous) = previous {
-                assert_eq!(text(entry, "previous"), previous, "{key} is not linked");
-            }
-            let count: u64 = text(entry, "outcomes")
-                .split(' ')
-                .filter(|run| !run.starts_with('h'))
-                .map(|run| run.trim_start_matches(char::is_alphabetic).parse::<u64>().unwrap())
-                .sum();
-            total += count;
-            at = text(entry, "to").to_owned();
-            previous = Some(text(entry, "digest").to_owned());
-        }
-        ends.insert(key, at.trim_start_matches('1').parse::<u64>().map_or(0, |end| end + 1));
-    }
-    assert_eq!(total, positions, "positions in the ledger");
-    ends
 }
 
 /// `{wallet: {group: {attribute: value, version}}}` of the table, in the manifest's form: a group never written is absent,
@@ -180,7 +238,7 @@ fn stated(manifest: &Value, what: &str) -> BTreeMap<String, Value> {
 async fn generated_events_end_as_the_manifest_says() {
     let deployment = Deployment::start("spine", "wallets", 8).await;
     let events = events_or(20_000);
-    let manifest = generated(&deployment, events, 7).await;
+    let manifest = Generated::publish(&deployment, events, 7).await.manifest;
     let run = deployment.run_until_idle().await;
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     run.assert_sums();
@@ -193,75 +251,67 @@ async fn generated_events_end_as_the_manifest_says() {
     assert_eq!((run.count("in_flight"), run.count("repeated")), (0, 0));
     assert!(run.count("stale") > 0 && run.count("ties") > 0);
     assert_end_state(&deployment, &manifest).await;
-    let ends = assert_ledger_holds(&deployment, run.count("consumed")).await;
+    let chains = ledger::assert_holds(&deployment, run.count("consumed")).await;
     assert_eq!(run.count("attested"), run.count("consumed"));
     let committed: u64 = ["wallet-events", "transaction-events"]
         .iter()
         .flat_map(|topic| deployment.committed(topic, 8).into_values())
         .map(|next| u64::try_from(next).unwrap_or(0))
         .sum();
-    assert_eq!(committed, ends.values().sum::<u64>());
+    assert_eq!(committed, chains.iter().map(|chain| chain.end).sum::<u64>());
 }
 
-/// The consumer is killed between each two steps of the protocol, over and over, on one log; at each kill the checkpoint
-/// lies at or below the ledger's end; in the end nothing is lost and nothing twice.
+/// The consumer is killed between each two steps of the protocol, over and over, on one log, its stores slowed; at each
+/// kill the checkpoints lie at or below the ledger's ends, and what lies below those is durable; in the end nothing is
+/// lost and nothing twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_killed_between_any_two_steps_loses_nothing() {
     let deployment = Deployment::start("kill", "wallets", 8).await;
-    let manifest = generated(&deployment, events_or(6_000), 11).await;
-    let steps = [
-        "prepared:1",
-        "looked_up:3",
-        "judged:2",
-        "applied:4",
-        "remembered:3",
-        "attesting:2",
-        "attested:1",
-        "attested:2",
-        "checkpointed:2",
-        "judged:6",
+    let events = events_or(6_000);
+    let generated = Generated::publish(&deployment, events, 11).await;
+    let delay = Duration::from_millis(5);
+    let dynamodb = SlowRelay::start(deployment.dynamodb.strip_prefix("http://").unwrap(), delay).await;
+    let redis = SlowRelay::start(&format!("127.0.0.1:{}", crate::services::redis().await.port), delay).await;
+    let (dynamodb, redis) = (format!("http://{}", dynamodb.address), format!("redis://{}", redis.address));
+    let slowed = [
+        ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.as_str()),
+        ("RECORDKEEPER_REDIS_URL", redis.as_str()),
+        ("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "100"),
+        // A restart under the same name takes its partitions over at once, as a stateful deployment's does.
+        ("RECORDKEEPER_KAFKA_GROUP_INSTANCE_ID", "one"),
     ];
-    for step in steps {
-        let run = deployment
-            .run_with(&[
-                ("RECORDKEEPER_FAILPOINT", step),
-                ("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "100"),
-                // A restart under the same name takes its partitions over at once, as a stateful deployment's does.
-                ("RECORDKEEPER_KAFKA_GROUP_INSTANCE_ID", "one"),
-            ])
-            .await;
-        assert_ne!(run.code, Some(1), "{step}: {}", run.stderr);
-        assert_checkpoints_below_ledger(&deployment).await;
+    // Steps that each batch takes come the later, the more batches there are.
+    let later = events / 6_000;
+    let steps = [
+        ("prepared", later),
+        ("looked_up", 3 * later),
+        ("judged", 2 * later),
+        ("applied", 4 * later),
+        ("remembered", 3 * later),
+        ("attesting", 2),
+        ("attested", 1),
+        ("attested", 2),
+        ("checkpointed", 2),
+        ("judged", 6 * later),
+    ];
+    for (step, times) in steps {
+        let failpoint = format!("{step}:{times}");
+        let run = deployment.run_with(&[&slowed[..], &[("RECORDKEEPER_FAILPOINT", &failpoint)]].concat()).await;
+        assert_eq!(run.code, None, "{failpoint}: not killed\n{}", run.stderr);
+        assert_ledger_is_durable(&deployment, &generated).await;
     }
-    let run = deployment.run_with(&[("RECORDKEEPER_KAFKA_GROUP_INSTANCE_ID", "one")]).await;
+    let run = deployment.run_with(&slowed).await;
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert_end_state(&deployment, &manifest).await;
-    assert_ledger_holds(&deployment, manifest["consumed"].as_u64().unwrap()).await;
-}
-
-async fn assert_checkpoints_below_ledger(deployment: &Deployment) {
-    let mut ends: BTreeMap<(String, i32), u64> = BTreeMap::new();
-    for item in deployment.scan("ledger").await {
-        let key: Vec<String> = text(&item, "ledger_id").split('|').map(str::to_owned).collect();
-        if key.len() == 7 && !key[0].contains('#') {
-            let end = text(&item, "to").trim_start_matches('1').parse::<u64>().map_or(0, |end| end + 1);
-            let place = ends.entry((key[2].clone(), key[5].parse().unwrap())).or_default();
-            *place = end.max(*place);
-        }
-    }
-    for topic in ["wallet-events", "transaction-events"] {
-        for (partition, next) in deployment.committed(topic, 8) {
-            let end = ends.get(&(deployment.topic(topic), partition)).copied().unwrap_or(0);
-            assert!(u64::try_from(next).unwrap_or(0) <= end, "{topic}/{partition}: committed {next}, ledger {end}");
-        }
-    }
+    assert_end_state(&deployment, &generated.manifest).await;
+    assert_ledger_is_durable(&deployment, &generated).await;
+    ledger::assert_holds(&deployment, generated.manifest["consumed"].as_u64().unwrap()).await;
 }
 
 /// Two consumers with a rebalance in the middle and Redis flushed twice: the same end.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_consumers_and_a_flushed_cache_end_the_same() {
     let deployment = Deployment::start("pair", "wallets", 8).await;
-    let manifest = generated(&deployment, events_or(10_000), 13).await;
+    let manifest = Generated::publish(&deployment, events_or(10_000), 13).await.manifest;
     let slow = [("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "50")];
     let first = deployment.spawn(&["run", "--until-idle", "--summary", "json"], &slow);
     progress(&deployment, 1).await;
@@ -278,7 +328,7 @@ async fn two_consumers_and_a_flushed_cache_end_the_same() {
     let last = deployment.run_until_idle().await;
     assert_eq!(last.code, Some(0), "{}", last.stderr);
     assert_end_state(&deployment, &manifest).await;
-    assert_ledger_holds(&deployment, manifest["consumed"].as_u64().unwrap()).await;
+    ledger::assert_holds(&deployment, manifest["consumed"].as_u64().unwrap()).await;
 }
 
 /// Waits until the ledger has this many entries.

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Recomputes the manifest of an event file from the rules of docs/publishing.md, sharing no code with the product.
 
-    python3 tests/oracle/recompute.py EVENTS.ndjson > manifest.json
+    python3 tests/oracle/recompute.py [--request-ids] EVENTS.ndjson > manifest.json
+
+With --request-ids the manifest's "requests" is not how many creation requests there are, but their ids.
 
 Each line is {"topic", "partition", "key", "value", "headers"}: bytes in base64, null as null, headers as [name, value].
 Lines of one partition stand in its order. Standard library only.
@@ -476,15 +478,18 @@ def recompute(lines):
             groups[name] = {**attributes, "version": standing}
     return {
         "consumed": consumed, "recorded": recorded, "duplicate": duplicate, "skipped": 0, "dead_lettered": dead,
-        "records": len(seen), "requests": len(requests), "wallets": wallets, "mappings": mappings,
+        "records": len(seen), "requests": sorted(requests), "wallets": wallets, "mappings": mappings,
     }
 
 
 def main():
-    if len(sys.argv) != 2:
+    *options, path = sys.argv[1:] or [""]
+    if not path or options not in ([], ["--request-ids"]):
         sys.exit(__doc__)
-    with open(sys.argv[1], encoding="utf-8") as file:
+    with open(path, encoding="utf-8") as file:
         manifest = recompute(json.loads(line) for line in file)
+    if not options:
+        manifest["requests"] = len(manifest["requests"])
     json.dump(manifest, sys.stdout, indent=2, sort_keys=True, ensure_ascii=False)
     print()
 

@@ -16,44 +16,17 @@ use super::{free_port, fresh_folder, home, start};
 #[derive(Debug)]
 pub struct KafkaBroker {
     pub bootstrap: String,
+    pid: u32,
 }
 
 static KAFKA: OnceCell<KafkaBroker> = OnceCell::const_new();
 
 /// The broker, ready.
 pub async fn kafka() -> &'static KafkaBroker {
-    KAFKA.get_or_init(start_kafka).await
+    KAFKA.get_or_init(KafkaBroker::start).await
 }
 
 const JAVA: [&str; 4] = ["-Xms48m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
-
-async fn start_kafka() -> KafkaBroker {
-    let libs = home().join("kafka/libs");
-    assert!(libs.is_dir(), "{} is missing: run scripts/test-services.sh first", libs.display());
-    let (port, controller, folder) = (free_port(), free_port(), fresh_folder("kafka"));
-    let properties = folder.join("server.properties");
-    std::fs::write(&properties, settings(port, controller, &folder)).expect("server.properties");
-    let java = |arguments: &[&str]| {
-        let mut command = Command::new("java");
-        command.env("CLASSPATH", libs.join("*")).current_dir(&folder).args(JAVA).args(arguments).arg(&properties);
-        command
-    };
-    let formatted =
-        java(&["kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c"]).output().expect("java");
-    assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
-    start(&mut java(&["-Dlog4j2.level=INFO", "kafka.Kafka"]), &folder.join("broker.log"));
-    let broker = KafkaBroker { bootstrap: format!("127.0.0.1:{port}") };
-    let ready = async {
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        broker.create_topic("ready", 1, &[]).await;
-    };
-    tokio::time::timeout(Duration::from_secs(120), ready)
-        .await
-        .expect("kafka starts; see broker.log in target/test-services/run");
-    broker
-}
 
 fn settings(port: u16, controller: u16, folder: &Path) -> String {
     format!(
@@ -81,6 +54,43 @@ fn settings(port: u16, controller: u16, folder: &Path) -> String {
 }
 
 impl KafkaBroker {
+    /// A broker of one's own, ready.
+    pub async fn start() -> Self {
+        let libs = home().join("kafka/libs");
+        assert!(libs.is_dir(), "{} is missing: run scripts/test-services.sh first", libs.display());
+        let (port, controller) = (free_port(), free_port());
+        let folder = fresh_folder("kafka").join(port.to_string());
+        std::fs::create_dir_all(&folder).expect("folder");
+        let properties = folder.join("server.properties");
+        std::fs::write(&properties, settings(port, controller, &folder)).expect("server.properties");
+        let java = |arguments: &[&str]| {
+            let mut command = Command::new("java");
+            command.env("CLASSPATH", libs.join("*")).current_dir(&folder).args(JAVA).args(arguments).arg(&properties);
+            command
+        };
+        let formatted =
+            java(&["kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c"]).output().expect("java");
+        assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
+        let pid = start(&mut java(&["-Dlog4j2.level=INFO", "kafka.Kafka"]), &folder.join("broker.log"));
+        let broker = Self { bootstrap: format!("127.0.0.1:{port}"), pid };
+        let ready = async {
+            while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            broker.create_topic("ready", 1, &[]).await;
+        };
+        tokio::time::timeout(Duration::from_secs(120), ready)
+            .await
+            .expect("kafka starts; see broker.log in target/test-services/run");
+        broker
+    }
+
+    /// Ends it as a power cut would.
+    pub async fn kill(&self) {
+        let killed = tokio::process::Command::new("kill").args(["-KILL", &self.pid.to_string()]).status().await;
+        assert!(killed.expect("kill").success());
+    }
+
     fn admin(&self) -> AdminClient<DefaultClientContext> {
         ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create().expect("admin client")
     }

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 
 pub use dynamodb::dynamodb;
-pub use kafka::kafka;
+pub use kafka::{KafkaBroker, kafka};
 pub use redis::redis;
 
 /// Where the services' files are: `target/test-services`.
@@ -48,8 +48,8 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address").port()
 }
 
-/// Starts a server that the kernel kills when this process ends, however it ends.
-fn start(command: &mut Command, log: &Path) {
+/// Starts a server that the kernel kills when this process ends, however it ends. Gives its process id.
+fn start(command: &mut Command, log: &Path) -> u32 {
     let log = std::fs::File::create(log).expect("log file");
     let mut guarded = Command::new("setpriv");
     guarded.args(["--pdeathsig", "KILL"]).arg(command.get_program()).args(command.get_args());
@@ -67,12 +67,12 @@ fn start(command: &mut Command, log: &Path) {
     let (started, starting) = channel();
     std::thread::spawn(move || match guarded.spawn() {
         Ok(mut child) => {
-            started.send(Ok(())).unwrap_or_default();
+            started.send(Ok(child.id())).unwrap_or_default();
             child.wait().map(drop).unwrap_or_default();
         }
         Err(error) => started.send(Err(error)).unwrap_or_default(),
     });
-    starting.recv().expect("starter").unwrap_or_else(|error| panic!("run scripts/test-services.sh first: {error}"));
+    starting.recv().expect("starter").unwrap_or_else(|error| panic!("run scripts/test-services.sh first: {error}"))
 }
 
 #[tokio::test]
