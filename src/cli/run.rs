@@ -13,7 +13,6 @@ use crate::config::{Loaded, LogFormat, Override, Settings};
 use crate::dedupe::DedupeStore;
 use crate::engine::{Coordinator, Ending, LaneLimits, Limits, WorkerParts};
 use crate::pipeline::{Parts, Patience, Pipeline};
-use crate::source::SourceError;
 use crate::source::kafka::{GroupProtocol, KafkaSource};
 use crate::store::dynamodb::StaticCredentials;
 use crate::telemetry::{AdminServer, AdminState, Alert, At, Dependency, Heartbeats, Metrics, Readiness, logs};
@@ -177,7 +176,7 @@ pub(super) async fn consume(deployment: &Deployment, process: &Process) -> anyho
         running.spawn(async move { (name, coordinator.run(stop).await) });
     }
     let mut complete = true;
-    let mut failure = None;
+    let mut failure: Option<anyhow::Error> = None;
     let mut look = tokio::time::interval(Duration::from_secs(2));
     loop {
         let ended = tokio::select! {
@@ -192,25 +191,27 @@ pub(super) async fn consume(deployment: &Deployment, process: &Process) -> anyho
                 continue;
             }
         };
-        match ended.context("a pipeline broke down")? {
-            (_, Ok(Ending::Drained)) => {}
-            (pipeline, Ok(Ending::Left(partitions))) => {
+        match ended {
+            Ok((_, Ok(Ending::Drained))) => {}
+            Ok((pipeline, Ok(Ending::Left(partitions)))) => {
                 complete = false;
                 let message = format_args!("{pipeline}: not drained in time: {}", partitions.join(", "));
                 process.metrics.alerts.raise(Alert::DrainDeadline, &At::default(), message);
             }
-            (pipeline, Err(error)) => {
+            // The other pipelines drain: the process is to be started again as a whole.
+            Ok((pipeline, Err(error))) => {
                 process.metrics.alerts.raise(Alert::SourceFailed, &At::default(), format_args!("{pipeline}: {error}"));
-                // The other pipelines drain: the process is to be started again as a whole.
                 process.stop.cancel();
-                failure.get_or_insert(error);
+                failure.get_or_insert(error.into());
+            }
+            Err(panic) => {
+                process.metrics.alerts.raise(Alert::SourceFailed, &At::default(), "a pipeline broke down");
+                process.stop.cancel();
+                failure.get_or_insert(anyhow::Error::new(panic).context("a pipeline broke down"));
             }
         }
     }
-    match failure {
-        Some(error @ SourceError::Fatal(_)) => Err(error.into()),
-        None => Ok(complete),
-    }
+    failure.map_or(Ok(complete), Err)
 }
 
 async fn coordinator(
@@ -260,6 +261,7 @@ async fn coordinator(
         lane_bytes_max: engine.lane_bytes_max.as_usize(),
         memory_bytes_max: engine.memory_bytes_max.as_usize() / deployment.pipelines.len(),
         drain_deadline: engine.drain_deadline,
+        until_idle: deployment.until_idle,
     };
     let heartbeat = process.heartbeats.register("coordinator", Duration::from_secs(30));
     Ok(Coordinator::start(Box::new(source), parts, limits, process.readiness.clone(), heartbeat)?)

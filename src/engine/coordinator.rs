@@ -35,6 +35,8 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// From the order to end until lanes are given up.
     pub drain_deadline: Duration,
+    /// Whether the run ends with its input, so that a partition that must not be read fails it.
+    pub until_idle: bool,
 }
 
 /// How a run ended.
@@ -222,6 +224,11 @@ impl Coordinator {
 
     async fn hear(&mut self, message: FromWorker) {
         match message {
+            FromWorker::LogEnd { partition, reply } => {
+                // A lane that was told to end asks no more.
+                let _ = reply.send(self.source.log_end(&partition));
+            }
+            FromWorker::Unread { partition, reason } => self.unread(&partition, reason),
             FromWorker::Start { partition, after } => {
                 // A lane that was told to drain meanwhile must not start what is assigned after it.
                 let running = |owned: &&mut Owned| self.ending.is_none() && !owned.draining;
@@ -237,6 +244,18 @@ impl Coordinator {
                 failpoint::hit("checkpointed");
             }
             FromWorker::Ended { partition, complete } => self.ended(&partition, complete).await,
+        }
+    }
+
+    /// Goes on with the other partitions, and is not ready while it has this one.
+    fn unread(&mut self, partition: &PartitionRef, reason: String) {
+        let Some(owned) = self.owned.get_mut(partition) else { return };
+        owned.unread = true;
+        if self.limits.until_idle {
+            self.given_up.push(partition.to_string());
+            self.fail(SourceError::Fatal(reason));
+        } else {
+            self.readiness.set(Dependency::SourceTopics, Condition::NotReady(reason));
         }
     }
 
@@ -265,6 +284,9 @@ impl Coordinator {
         let Some(owned) = self.owned.remove(partition) else { return };
         self.bytes = self.bytes.saturating_sub(owned.bytes);
         self.metrics.partitions.lost(&self.group, partition);
+        if owned.unread && !self.owned.values().any(|owned| owned.unread) {
+            self.readiness.set(Dependency::SourceTopics, Condition::Ready);
+        }
         if self.ending.is_some() {
             if !complete {
                 self.given_up.push(partition.to_string());

@@ -10,10 +10,9 @@ use futures::stream::FuturesOrdered;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::event::{Digest, Outcome, Position};
-use crate::ledger::{Chain, StartItem};
-use crate::pipeline::{self, Again, Gates, Parts, Pending, protocol, settle};
-use crate::source::{Assignment, RawBatch, Survey};
-use crate::telemetry::{Alert, At};
+use crate::ledger::Chain;
+use crate::pipeline::{self, Gates, Parts, Pending, protocol};
+use crate::source::RawBatch;
 
 use super::intake::Intake;
 use super::progress::{Progress, now_ms};
@@ -70,6 +69,29 @@ impl Drop for Holding<'_> {
 }
 
 impl Lane {
+    /// A lane that is read from just above `after` on.
+    pub fn new(
+        parts: Parts,
+        chain: Chain,
+        pending: Pending,
+        previous: Digest,
+        after: Position,
+        progress: Arc<Progress>,
+    ) -> Self {
+        Self {
+            parts,
+            chain,
+            pending: RefCell::new(pending),
+            previous: Cell::new(previous),
+            processed: Cell::new(after),
+            moved: Notify::new(),
+            told: Cell::new(after),
+            held: Cell::new(0),
+            waiting: RefCell::default(),
+            progress,
+        }
+    }
+
     /// Where the lane may be checkpointed.
     pub fn checkpoint(&self) -> Position {
         protocol::checkpoint(self.processed.get(), self.pending.borrow().ledger_end())
@@ -118,86 +140,6 @@ impl Lane {
         self.held.set(self.held.get().saturating_sub(settled));
         self.parts.tally.settle(&done.tally);
     }
-}
-
-/// Finds where the lane begins: the ledger's end against the checkpoint and what the log still holds.
-pub(super) async fn open(
-    parts: Parts,
-    assignment: &Assignment,
-    surveys: &[Survey],
-    progress: Arc<Progress>,
-) -> Option<(Rc<Lane>, Position)> {
-    let chain = Chain { group: parts.group.clone(), partition: assignment.partition.clone(), epoch: 0 };
-    let end = ask(&parts, || parts.ledger.end(&chain)).await?;
-    let (ledger_end, previous) = match end {
-        Some(end) => (end.position, end.digest),
-        None => (first_end(&parts, &chain, assignment, surveys).await?, Digest::of(b"")),
-    };
-    let alerts = parts.metrics.alerts.clone();
-    let at = At::partition(&assignment.partition);
-    let log_end = assignment.log_end;
-    if ledger_end > log_end || assignment.checkpoint.is_some_and(|checkpoint| checkpoint > log_end) {
-        let message = format_args!(
-            "not read: the ledger ends at {ledger_end}, the log already at {log_end}. The topic was made anew or its log was \
-             truncated; give the pipeline's source another topic epoch"
-        );
-        alerts.raise(Alert::LogBehindLedger, &at, message);
-        return None;
-    }
-    let start = protocol::lane_start(assignment.checkpoint, ledger_end, assignment.log_start);
-    if start.reset_ignored {
-        let checkpoint = assignment.checkpoint.unwrap_or(Position::Begin);
-        let message =
-            format_args!("checkpoint {checkpoint} lies above the ledger's end {ledger_end} and is not followed");
-        alerts.raise(Alert::IgnoredReset, &at, message);
-    }
-    let mut pending = Pending::new(ledger_end);
-    if let Some((from, to)) = start.lost {
-        alerts.raise(Alert::RetentionGap, &at, format_args!("positions ({from}, {to}] were lost to retention"));
-        pending.push(to, Outcome::Lost);
-    }
-    let lane = Lane {
-        parts,
-        chain,
-        pending: RefCell::new(pending),
-        previous: Cell::new(previous),
-        processed: Cell::new(start.after),
-        moved: Notify::new(),
-        told: Cell::new(start.after),
-        held: Cell::new(0),
-        waiting: RefCell::default(),
-        progress,
-    };
-    Some((Rc::new(lane), start.after))
-}
-
-/// Where a chain without entries ends: at the start item's position, or, for a partition that appeared later, at the log's
-/// start.
-async fn first_end(parts: &Parts, chain: &Chain, assignment: &Assignment, surveys: &[Survey]) -> Option<Position> {
-    let starts = surveys.iter().map(|survey| (survey.partition.name.clone(), survey.start)).collect();
-    let proposed = StartItem { starts };
-    let item = ask(parts, || parts.ledger.start_item(chain, &proposed)).await?;
-    let name = &assignment.partition.name;
-    let found = item.starts.iter().find(|(partition, _)| partition == name).map(|(_, start)| *start);
-    Some(found.unwrap_or(assignment.log_start))
-}
-
-/// Asks the ledger until it answers.
-async fn ask<'a, V>(
-    parts: &Parts,
-    call: impl Fn() -> futures::future::BoxFuture<'a, Result<V, crate::store::Retry>>,
-) -> Option<V> {
-    let answers = settle(
-        parts,
-        &[()],
-        |_| {
-            let answer = call();
-            async move { vec![answer.await] }
-        },
-        |answer| answer.as_ref().err().map(|retry| Again { after: retry.after, detail: retry.detail.clone() }),
-    )
-    .await;
-    answers.into_iter().next().and_then(Result::ok)
 }
 
 /// Runs the lane until it is told to end and has drained: everything taken in is durable and attested. What is queued is

@@ -9,6 +9,7 @@ mod attester;
 mod coordinator;
 mod intake;
 mod lane;
+mod open;
 mod owned;
 mod progress;
 #[cfg(test)]

@@ -27,11 +27,14 @@ pub(super) struct Owned {
     pub started: bool,
     /// Told to let go of what it has not begun: nothing is started or handed over any more.
     pub draining: bool,
+    /// Must not be read: its log ends below its ledger.
+    pub unread: bool,
     pub progress: Arc<Progress>,
 }
 
 impl Owned {
     pub fn by(worker: usize) -> Self {
-        Self { worker, bytes: 0, paused: false, started: false, draining: false, progress: Arc::new(Progress::new()) }
+        let progress = Arc::new(Progress::new());
+        Self { worker, bytes: 0, paused: false, started: false, draining: false, unread: false, progress }
     }
 }

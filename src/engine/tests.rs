@@ -17,7 +17,7 @@ use crate::dedupe::MemoryDedupe;
 use crate::event::{Digest, Outcome, PartitionRef, Position, Record, StateWrite};
 use crate::ledger::{Appended, Chain, ChainEnd, Entry, Ledger, Outcomes, StartItem};
 use crate::pipeline::{Parts, Patience, Pipeline};
-use crate::source::{Assignment, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey};
+use crate::source::{Assignment, LogEnd, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey};
 use crate::store::{Changed, Inserted, RecordStore, Retry, RetryCause, TooLarge, Transacted, Transaction};
 use crate::telemetry::{Heartbeats, Metrics, Readiness};
 use crate::topic::{Message, Published, Topic};
@@ -31,6 +31,8 @@ enum Told {
 }
 
 struct Scripted {
+    /// Where all logs end when asked anew.
+    log_end: Position,
     events: mpsc::UnboundedReceiver<SourceEvent>,
     told: mpsc::UnboundedSender<Told>,
     failing_surveys: usize,
@@ -58,6 +60,11 @@ impl Source for Scripted {
             }
             Ok(["a", "b"].map(|name| Survey { partition: partition(name), start: Position::Begin }).into())
         })
+    }
+
+    fn log_end(&mut self, _: &PartitionRef) -> LogEnd {
+        let end = self.log_end;
+        Box::pin(async move { Ok(end) })
     }
 
     fn start(&mut self, partition: &PartitionRef, after: Position) {
@@ -133,8 +140,10 @@ impl Ledger for Chains {
         Box::pin(async { Ok(end) })
     }
 
-    fn entries<'a>(&'a self, _: &'a Chain, _: Position, _: usize) -> BoxFuture<'a, Result<Vec<Entry>, Retry>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn entries<'a>(&'a self, _: &'a Chain, after: Position, page: usize) -> BoxFuture<'a, Result<Vec<Entry>, Retry>> {
+        let entries =
+            self.entries.lock().unwrap().iter().filter(|entry| entry.to > after).take(page).cloned().collect();
+        Box::pin(async { Ok(entries) })
     }
 
     fn append<'a>(&'a self, entries: &'a [(&'a Chain, &'a Entry)]) -> BoxFuture<'a, Vec<Appended>> {
@@ -223,9 +232,11 @@ fn assigned(name: &str) -> SourceEvent {
         partition: partition(name),
         checkpoint: None,
         log_start: Position::Begin,
-        log_end: Position::Offset(99),
+        log_end: LOG_END,
     }])
 }
+
+const LOG_END: Position = Position::Offset(99);
 
 /// A run, and all ends of it.
 struct World {
@@ -236,6 +247,7 @@ struct World {
     chains: Arc<Chains>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
+    readiness: Arc<Readiness>,
     run: JoinHandle<Result<Ending, SourceError>>,
 }
 
@@ -274,14 +286,15 @@ impl World {
             attest_interval: Duration::from_millis(1),
             writer: "w".into(),
         };
-        let limits = Limits { lane_bytes_max: 10_000, memory_bytes_max: 1_000, drain_deadline };
-        let source = Scripted { events: scripted, told: tell, failing_surveys };
+        let limits = Limits { lane_bytes_max: 10_000, memory_bytes_max: 1_000, drain_deadline, until_idle: false };
+        let source = Scripted { log_end: LOG_END, events: scripted, told: tell, failing_surveys };
         let heartbeat = Heartbeats::new().register("coordinator", Duration::from_secs(30));
         let readiness = Arc::new(Readiness::new(metrics.clone(), &[]));
-        let coordinator = Coordinator::start(Box::new(source), vec![worker], limits, readiness, heartbeat).unwrap();
+        let coordinator =
+            Coordinator::start(Box::new(source), vec![worker], limits, readiness.clone(), heartbeat).unwrap();
         let stop = CancellationToken::new();
         let run = tokio::spawn(coordinator.run(stop.clone()));
-        Self { events, told, held, began, chains, metrics, stop, run }
+        Self { events, told, held, began, chains, metrics, stop, readiness, run }
     }
 
     fn tell(&self, event: SourceEvent) {
@@ -302,6 +315,10 @@ impl World {
         let (ack, acked) = oneshot::channel();
         self.tell(SourceEvent::Revoked { partitions: vec![partition(name)], lost: false, ack });
         acked
+    }
+
+    fn unready(&self) -> Vec<String> {
+        self.readiness.report().dependencies.into_iter().filter_map(|dependency| dependency.reason).collect()
     }
 
     async fn ends(self) -> Ending {
@@ -346,6 +363,64 @@ async fn a_revoked_lane_attests_no_hole_where_it_let_go_of_a_batch() {
     for entry in chains.entries.lock().unwrap().iter() {
         assert!(entry.outcomes.runs().iter().all(|run| matches!(run.outcome, Outcome::DeadLettered(_))), "{entry:?}");
     }
+}
+
+fn looked_at_early(checkpoint: Option<u64>, log_end: u64) -> SourceEvent {
+    SourceEvent::Assigned(vec![Assignment {
+        partition: partition("a"),
+        checkpoint: checkpoint.map(Position::before_offset),
+        log_start: Position::Begin,
+        log_end: Position::before_offset(log_end),
+    }])
+}
+
+/// A chain that holds these offsets.
+fn holding(world: &World, offsets: std::ops::Range<u64>) {
+    let mut outcomes = Outcomes::default();
+    outcomes.push(Outcome::Skipped, offsets.end - offsets.start);
+    world.chains.entries.lock().unwrap().push(Entry {
+        from: Position::before_offset(offsets.start),
+        to: Position::before_offset(offsets.end),
+        outcomes,
+        records: crate::event::SetDigest::default(),
+        record_count: 0,
+        revision: String::new(),
+        writer: String::new(),
+        nonce: String::new(),
+        previous: Digest::of(b""),
+        attested_at: String::new(),
+    });
+}
+
+#[tokio::test]
+async fn a_ledger_that_grew_after_the_look_at_the_log_is_no_truncated_log() {
+    let mut world = World::new(0, LONG, &[]);
+    holding(&world, 0..50);
+    world.tell(looked_at_early(Some(30), 40));
+    world.hears(Told::Start("a".into(), Position::Offset(29))).await;
+    assert_eq!(world.ends().await, Ending::Drained);
+}
+
+#[tokio::test]
+async fn a_log_that_ends_below_its_ledger_is_not_read_and_seen_in_readiness() {
+    let world = World::new(0, LONG, &[]);
+    holding(&world, 0..200);
+    world.tell(looked_at_early(None, 150));
+    while !world.unready().iter().any(|reason| reason.contains("another topic epoch")) {
+        tokio::task::yield_now().await;
+    }
+    world.revoke("a").await.unwrap();
+    assert_eq!(world.unready(), Vec::<String>::new(), "somebody else's now");
+    assert_eq!(world.ends().await, Ending::Drained);
+}
+
+#[tokio::test]
+async fn a_checkpoint_below_the_ledger_s_begin_is_not_followed() {
+    let mut world = World::new(0, LONG, &[]);
+    holding(&world, 20..50);
+    world.tell(looked_at_early(Some(10), 100));
+    world.hears(Told::Start("a".into(), Position::Offset(19))).await;
+    assert_eq!(world.ends().await, Ending::Drained);
 }
 
 #[tokio::test]

@@ -6,15 +6,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::event::{PartitionRef, Position};
 use crate::pipeline::Parts;
-use crate::source::{Assignment, RawBatch, Survey};
+use crate::source::{Assignment, LogEnd, RawBatch, Survey};
 
 use super::attester::{Attester, Lanes};
 use super::lane::{self, LaneLimits, Mode};
+use super::open::{Opened, open};
 use super::progress::Progress;
 
 /// What a coordinator tells a worker.
@@ -46,8 +47,21 @@ pub(super) enum ToWorker {
 }
 
 /// What a worker tells its coordinator.
-#[derive(Debug)]
 pub(super) enum FromWorker {
+    /// A lane asks where its partition's log ends now.
+    LogEnd {
+        /// Which.
+        partition: PartitionRef,
+        /// For the look to be awaited.
+        reply: oneshot::Sender<LogEnd>,
+    },
+    /// A partition must not be read.
+    Unread {
+        /// Which.
+        partition: PartitionRef,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// A lane is open and wants to be read just above this position.
     Start {
         /// Which.
@@ -197,7 +211,7 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<ToWorker>, o
     tasks.shutdown().await;
 }
 
-type Opened = (mpsc::UnboundedSender<RawBatch>, watch::Sender<Mode>, AbortHandle);
+type Handles = (mpsc::UnboundedSender<RawBatch>, watch::Sender<Mode>, AbortHandle);
 
 /// What a lane shares with its worker.
 struct Shared {
@@ -211,7 +225,7 @@ fn open_lane(
     (assignment, surveys, progress): (Assignment, Arc<[Survey]>, Arc<Progress>),
     Shared { lanes, attest_now, outbox }: Shared,
     tasks: &mut JoinSet<PartitionRef>,
-) -> Opened {
+) -> Handles {
     let (batches, queue) = mpsc::unbounded_channel();
     let (mode, told) = watch::channel(Mode::Run);
     let seams = Parts { partition: assignment.partition.clone(), ..parts.parts.clone() };
@@ -220,14 +234,19 @@ fn open_lane(
         let partition = assignment.partition.clone();
         let mut ending = told.clone();
         let opened = tokio::select! {
-            opened = lane::open(seams, &assignment, &surveys, progress) => opened,
+            opened = open(seams, &assignment, &surveys, progress, &outbox) => opened,
             // Told to end before the ledger answered: nothing was read yet.
             _ = ending.wait_for(|mode| *mode != Mode::Run) => None,
         };
-        let Some((lane, after)) = opened else {
-            // Kept until told to end: the partition is ours, and not read.
-            let _ = ending.wait_for(|mode| *mode != Mode::Run).await;
-            return partition;
+        let (lane, after) = match opened {
+            Some(Opened::Lane(lane, after)) => (lane, after),
+            Some(Opened::Unread(reason)) => {
+                let _ = outbox.send(FromWorker::Unread { partition: partition.clone(), reason }).await;
+                // Kept until told to end: the partition is ours, and not read.
+                let _ = ending.wait_for(|mode| *mode != Mode::Run).await;
+                return partition;
+            }
+            None => return partition,
         };
         lanes.borrow_mut().insert(partition.clone(), lane.clone());
         if outbox.send(FromWorker::Start { partition: partition.clone(), after }).await.is_ok() {

@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use crate::event::{Origin, Reason, Record, Refusal, StateWrite};
+use crate::event::{Digest, Group, Origin, Reason, Record, Refusal, StateKey, StateWrite};
 use crate::source::RawBatch;
 use crate::store::{Changed, Inserted};
 use crate::telemetry::{Alert, At, BatchTally};
@@ -30,20 +31,16 @@ pub(super) async fn apply(parts: &Parts, batch: &RawBatch, items: &mut [Item], t
         requests(parts, view),
         letters(parts, batch, view, &refused),
     );
-    for (index, digests) in records.digests {
-        items[index].digests.extend(digests);
+    for (index, digest) in records.digests {
+        items[index].digests.push(digest);
     }
     tally.stale += states.folded_away;
     for (index, change) in &states.changes {
         count_unchanged(parts, &items[*index], change, tally);
     }
-    let refused_states = states.changes.into_iter().filter_map(|(index, change)| match change {
-        Changed::Rejected(detail) => Some((index, detail)),
-        Changed::Applied | Changed::Same | Changed::Stale | Changed::Tie | Changed::Retry(_) => None,
-    });
     tally.requests += requests.acknowledged;
     let mut rejected: Vec<usize> = Vec::new();
-    for (index, detail) in records.rejected.into_iter().chain(refused_states).chain(requests.rejected) {
+    for (index, detail) in records.rejected.into_iter().chain(states.rejected).chain(requests.rejected) {
         let item = &mut items[index];
         if matches!(item.fate, Fate::Live { .. }) {
             let message = format_args!("an effect is refused for good, its record stands: {detail}");
@@ -62,93 +59,109 @@ fn needs_letter(item: &Item) -> bool {
 }
 
 struct FurtherRecords {
-    /// By item: digests of its own further records.
-    digests: Vec<(usize, Vec<crate::event::Digest>)>,
+    /// By item: the digest of a further record of its own.
+    digests: Vec<(usize, Digest)>,
     /// By item: why a record was refused for good.
     rejected: Vec<(usize, String)>,
 }
 
 async fn further_records(parts: &Parts, items: &[Item]) -> FurtherRecords {
-    let mut owners: Vec<usize> = Vec::new();
+    // Copies of an event share their further records, each of which is written once.
+    let mut owners: Vec<(usize, usize)> = Vec::new();
     let mut records: Vec<Cow<'_, Record>> = Vec::new();
-    let mut seen: HashMap<&str, ()> = HashMap::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
     let mut rejected = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let Fate::Live { mapped, standing, own, written: false, .. } = &item.fate else { continue };
         // A further record carries the judging record's origin, whoever writes it.
         let foreign = if *own { None } else { Origin::parse(&standing.origin) };
         for record in mapped.records.iter().skip(1) {
-            if seen.insert(&record.record_id, ()).is_some() {
-                continue;
-            }
-            match (&foreign, own) {
-                (_, true) => records.push(Cow::Borrowed(record)),
-                (Some(origin), false) => records.push(Cow::Owned(Record { origin: origin.clone(), ..record.clone() })),
-                (None, false) => {
-                    rejected.push((index, format!("the judging record's origin is unreadable: {}", standing.origin)));
-                    continue;
+            let place = match places.entry(&record.record_id) {
+                Entry::Occupied(place) => *place.get(),
+                Entry::Vacant(place) => {
+                    records.push(match (&foreign, own) {
+                        (_, true) => Cow::Borrowed(record),
+                        (Some(origin), false) => Cow::Owned(Record { origin: origin.clone(), ..record.clone() }),
+                        (None, false) => {
+                            let detail = format!("the judging record's origin is unreadable: {}", standing.origin);
+                            rejected.push((index, detail));
+                            continue;
+                        }
+                    });
+                    *place.insert(records.len() - 1)
                 }
-            }
-            owners.push(index);
+            };
+            owners.push((index, place));
         }
     }
     let borrowed: Vec<&Record> = records.iter().map(Cow::as_ref).collect();
     let verdicts = if borrowed.is_empty() { Vec::new() } else { insert(parts, &borrowed).await };
-    let mut digests: Vec<(usize, Vec<crate::event::Digest>)> = Vec::new();
-    for (index, verdict) in owners.into_iter().zip(verdicts) {
+    let mut digests: Vec<(usize, Digest)> = Vec::new();
+    for (index, place) in owners {
         let item = &items[index];
-        let own = matches!(item.fate, Fate::Live { own: true, .. });
-        let digest = match verdict {
-            Inserted::Stored { record_digest } if own => record_digest,
-            Inserted::Present(standing) if standing.origin == item.origin_text => standing.record_digest,
-            Inserted::Stored { .. } | Inserted::Present(_) | Inserted::Retry(_) => continue,
-            Inserted::Rejected(detail) => {
-                rejected.push((index, detail));
-                continue;
+        match verdicts.get(place) {
+            // Of an event's copies, only the one under whose origin its records stand attests them.
+            Some(Inserted::Stored { record_digest }) if matches!(item.fate, Fate::Live { own: true, .. }) => {
+                digests.push((index, *record_digest));
             }
-        };
-        match digests.last_mut() {
-            Some((last, list)) if *last == index => list.push(digest),
-            _ => digests.push((index, vec![digest])),
+            Some(Inserted::Present(standing)) if standing.origin == item.origin_text => {
+                digests.push((index, standing.record_digest));
+            }
+            Some(Inserted::Rejected(detail)) => rejected.push((index, detail.clone())),
+            Some(Inserted::Stored { .. } | Inserted::Present(_) | Inserted::Retry(_)) | None => {}
         }
     }
     FurtherRecords { digests, rejected }
 }
 
+#[derive(Default)]
 struct States {
     /// Changes below a higher version of the same batch.
     folded_away: u64,
     /// By item: what the store, or folding, said.
     changes: Vec<(usize, Changed)>,
+    /// By item: why the store refused it for good.
+    rejected: Vec<(usize, String)>,
 }
 
-/// Folded state writes.
+/// Folded state writes. Where the highest version of a group is refused for good, the next one is written in its place: what
+/// stands in the end must not depend on what was in one batch.
 async fn states(parts: &Parts, items: &[Item]) -> States {
-    let changes = items.iter().enumerate().flat_map(|(index, item)| {
-        let states = match &item.fate {
-            Fate::Live { mapped, written: false, .. } => mapped.states.as_slice(),
-            Fate::Live { .. } | Fate::Open(_) | Fate::Settled(_) | Fate::Refused(_) => &[],
-        };
-        states.iter().map(move |write| (index, write))
-    });
-    let folded = fold(changes);
-    let mut changes: Vec<(usize, Changed)> = folded.ties.iter().map(|index| (*index, Changed::Tie)).collect();
-    let writes: Vec<&StateWrite> = folded.writes.iter().map(|folded| folded.write).collect();
-    if writes.is_empty() {
-        return States { folded_away: folded.stale, changes };
+    let mut open: Vec<(usize, &StateWrite)> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        if let Fate::Live { mapped, written: false, .. } = &item.fate {
+            open.extend(mapped.states.iter().map(|write| (index, write)));
+        }
     }
-    let verdicts = settle(
-        parts,
-        &writes,
-        |open| async move { parts.store.change(&open).await },
-        |verdict| match verdict {
-            Changed::Retry(retry) => Some(again(retry)),
-            Changed::Applied | Changed::Same | Changed::Stale | Changed::Tie | Changed::Rejected(_) => None,
-        },
-    )
-    .await;
-    changes.extend(folded.writes.iter().map(|folded| folded.event).zip(verdicts));
-    States { folded_away: folded.stale, changes }
+    let mut states = States::default();
+    // Each round but the last leaves out at least one event.
+    while !open.is_empty() {
+        let folded = fold(open.iter().copied());
+        let writes: Vec<&StateWrite> = folded.iter().map(|folded| folded.write).collect();
+        let verdicts = settle(
+            parts,
+            &writes,
+            |open| async move { parts.store.change(&open).await },
+            |verdict| match verdict {
+                Changed::Retry(retry) => Some(again(retry)),
+                Changed::Applied | Changed::Same | Changed::Stale | Changed::Tie | Changed::Rejected(_) => None,
+            },
+        )
+        .await;
+        let mut refused: HashMap<(&StateKey, Group), usize> = HashMap::new();
+        for (folded, verdict) in folded.into_iter().zip(verdicts) {
+            if let Changed::Rejected(detail) = verdict {
+                refused.insert((&folded.write.key, folded.write.group), folded.event);
+                states.rejected.push((folded.event, detail));
+                continue;
+            }
+            states.folded_away += folded.stale;
+            states.changes.extend(folded.ties.into_iter().map(|event| (event, Changed::Tie)));
+            states.changes.push((folded.event, verdict));
+        }
+        open.retain(|(event, write)| refused.get(&(&write.key, write.group)).is_some_and(|refused| refused != event));
+    }
+    states
 }
 
 struct Requests {

@@ -4,48 +4,41 @@ use std::collections::HashMap;
 
 use crate::event::{Group, StateKey, StateWrite};
 
-/// One write to make, and the event (by its index in the batch) whose change it is.
+/// One write to make, and what it stands for.
 #[derive(Debug)]
 pub struct Folded<'a> {
-    /// The write.
+    /// The highest version of its item and group.
     pub write: &'a StateWrite,
-    /// The event it comes from.
+    /// The event (by its index in the batch) whose change it is.
     pub event: usize,
-}
-
-/// What folding decided without asking the store.
-#[derive(Debug, Default)]
-pub struct Fold<'a> {
-    /// The highest version of each item and group, in the order in which items were first seen.
-    pub writes: Vec<Folded<'a>>,
-    /// Changes below a higher version of the same batch.
+    /// How many changes lie below it.
     pub stale: u64,
-    /// Events whose change has the version of an earlier one in the batch and other content; by index.
+    /// Events whose change had the version of an earlier one and other content.
     pub ties: Vec<usize>,
 }
 
-/// Folds changes given in the log's order. Of two changes with one version the earlier stands.
-pub fn fold<'a>(changes: impl IntoIterator<Item = (usize, &'a StateWrite)>) -> Fold<'a> {
-    let mut fold = Fold::default();
+/// Folds changes given in the log's order, in the order in which items were first seen. Of two changes with one version the
+/// earlier stands.
+pub fn fold<'a>(changes: impl IntoIterator<Item = (usize, &'a StateWrite)>) -> Vec<Folded<'a>> {
+    let mut writes: Vec<Folded<'a>> = Vec::new();
     let mut places: HashMap<(&StateKey, Group), usize> = HashMap::new();
     for (event, write) in changes {
-        let Some(place) = places.get(&(&write.key, write.group)).copied() else {
-            places.insert((&write.key, write.group), fold.writes.len());
-            fold.writes.push(Folded { write, event });
+        let place = *places.entry((&write.key, write.group)).or_insert(writes.len());
+        let Some(standing) = writes.get_mut(place) else {
+            writes.push(Folded { write, event, stale: 0, ties: Vec::new() });
             continue;
         };
-        let Some(standing) = fold.writes.get_mut(place) else { continue };
         match write.version.cmp(&standing.write.version) {
-            std::cmp::Ordering::Less => fold.stale += 1,
+            std::cmp::Ordering::Less => standing.stale += 1,
             std::cmp::Ordering::Equal if write.attributes == standing.write.attributes => {}
-            std::cmp::Ordering::Equal => fold.ties.push(event),
+            std::cmp::Ordering::Equal => standing.ties.push(event),
             std::cmp::Ordering::Greater => {
-                fold.stale += 1;
-                *standing = Folded { write, event };
+                standing.stale += 1;
+                (standing.write, standing.event) = (write, event);
             }
         }
     }
-    fold
+    writes
 }
 
 #[cfg(test)]
@@ -74,10 +67,8 @@ mod tests {
             write(1, Group::Status, 1, "s"),
         ];
         let fold = fold(writes.iter().enumerate());
-        assert_eq!(fold.writes.len(), 2);
-        assert_eq!((fold.writes[0].event, fold.writes[1].event), (1, 5));
-        assert_eq!(fold.stale, 2);
-        assert_eq!(fold.ties, vec![4]);
+        let seen: Vec<_> = fold.iter().map(|folded| (folded.event, folded.stale, folded.ties.as_slice())).collect();
+        assert_eq!(seen, [(1, 2, [4].as_slice()), (5, 0, &[])]);
     }
 
     proptest! {
@@ -94,8 +85,8 @@ mod tests {
                 }
             }
             let folded = fold(writes.iter().enumerate());
-            prop_assert_eq!(folded.writes.len(), table.len());
-            for one in folded.writes {
+            prop_assert_eq!(folded.len(), table.len());
+            for one in folded {
                 prop_assert_eq!(&table[&one.write.key], one.write);
             }
         }

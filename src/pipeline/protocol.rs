@@ -62,18 +62,24 @@ pub struct LaneStart {
     pub after: Position,
     /// Positions `(from, to]` that the log no longer holds and no entry does: to be attested as lost.
     pub lost: Option<(Position, Position)>,
-    /// The checkpoint stands above the ledger's end: moved by a tool, not followed.
-    pub reset_ignored: bool,
+    /// The checkpoint, where it stands outside of what the ledger holds: moved by a tool, not followed.
+    pub reset_ignored: Option<Position>,
 }
 
-/// A lane starts at the lower of checkpoint and ledger end; without a checkpoint at the ledger's end; above the ledger's end
-/// only where the log itself starts above it.
-pub fn lane_start(checkpoint: Option<Position>, ledger_end: Position, log_start: Position) -> LaneStart {
-    let wanted = checkpoint.map_or(ledger_end, |checkpoint| checkpoint.min(ledger_end));
+/// A lane starts at the lower of checkpoint and ledger end, but not below where the ledger begins: what lies there is not the
+/// group's, and no entry could say what became of it. Without a checkpoint it starts at the ledger's end; above the ledger's
+/// end only where the log itself starts above it.
+pub fn lane_start(
+    checkpoint: Option<Position>,
+    ledger_begin: Position,
+    ledger_end: Position,
+    log_start: Position,
+) -> LaneStart {
+    let wanted = checkpoint.map_or(ledger_end, |checkpoint| checkpoint.max(ledger_begin).min(ledger_end));
     LaneStart {
         after: wanted.max(log_start),
         lost: (log_start > ledger_end).then_some((ledger_end, log_start)),
-        reset_ignored: checkpoint.is_some_and(|checkpoint| checkpoint > ledger_end),
+        reset_ignored: checkpoint.filter(|checkpoint| *checkpoint > ledger_end || *checkpoint < ledger_begin),
     }
 }
 
@@ -110,13 +116,21 @@ mod tests {
     #[test]
     fn a_lane_starts_at_the_lower_of_checkpoint_and_ledger() {
         let at = Position::Offset;
-        let start = |checkpoint, ledger, log| lane_start(checkpoint, ledger, log);
-        let plain = |after| LaneStart { after, lost: None, reset_ignored: false };
+        let start = |checkpoint, ledger, log| lane_start(checkpoint, at(4), ledger, log);
+        let plain = |after| LaneStart { after, lost: None, reset_ignored: None };
         assert_eq!(start(Some(at(5)), at(9), Position::Begin), plain(at(5)));
         assert_eq!(start(None, at(9), Position::Begin), plain(at(9)));
-        assert_eq!(start(Some(at(12)), at(9), Position::Begin), LaneStart { reset_ignored: true, ..plain(at(9)) });
+        assert_eq!(
+            start(Some(at(12)), at(9), Position::Begin),
+            LaneStart { reset_ignored: Some(at(12)), ..plain(at(9)) }
+        );
+        assert_eq!(
+            start(Some(at(3)), at(9), Position::Begin),
+            LaneStart { reset_ignored: Some(at(3)), ..plain(at(4)) }
+        );
         assert_eq!(start(Some(at(5)), at(9), at(7)), plain(at(7)));
         assert_eq!(start(Some(at(5)), at(9), at(19)), LaneStart { lost: Some((at(9), at(19))), ..plain(at(19)) });
-        assert_eq!(start(None, Position::Begin, Position::Begin), plain(Position::Begin));
+        let anew = lane_start(None, Position::Begin, Position::Begin, Position::Begin);
+        assert_eq!(anew, plain(Position::Begin));
     }
 }

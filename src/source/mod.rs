@@ -107,6 +107,10 @@ pub enum SourceError {
     Fatal(String),
 }
 
+/// A look at a log's end, to be awaited by any task: the last position that can be read, or why it cannot be told for now.
+/// One deadline inside.
+pub type LogEnd = BoxFuture<'static, Result<Position, String>>;
+
 /// A stream of events with checkpoints. All methods are called from one task.
 pub trait Source: Send {
     /// The next thing to happen. Cancel safe: what was not returned is returned by the next call. Waits while there is
@@ -115,6 +119,9 @@ pub trait Source: Send {
 
     /// For every partition of the topic: the checkpoint found, else where the start policy points. One deadline inside.
     fn survey<'a>(&'a mut self, topic: &'a str) -> BoxFuture<'a, Result<Vec<Survey>, SourceError>>;
+
+    /// Asks anew for the last position of an assigned partition that can be read.
+    fn log_end(&mut self, partition: &PartitionRef) -> LogEnd;
 
     /// Starts an assigned partition just above `after`. Ignored for a partition that is no longer assigned.
     fn start(&mut self, partition: &PartitionRef, after: Position);

@@ -1,6 +1,8 @@
 //! Alerts: one ERROR line with a key `alert`, and a count by the same name. Rules and pages are written on these.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::event::Partition;
 
@@ -66,17 +68,66 @@ impl<'a> At<'a> {
 #[derive(Clone, Debug)]
 pub struct Alerts {
     counters: Counters<Alert>,
+    /// One for each kind of alert.
+    windows: Arc<[Mutex<Window>]>,
 }
 
 impl Alerts {
     pub(super) fn new(counters: Counters<Alert>) -> Self {
-        Self { counters }
+        Self { counters, windows: Alert::ALL.iter().map(|_| Mutex::default()).collect() }
     }
 
-    /// Logs one line and counts. The message names the fault and what to do, never a payload.
+    /// Counts, and logs one line; of a storm of one kind only the first lines of every ten seconds, the next one of which says
+    /// how many were left out. The message names the fault and what to do, never a payload.
     pub fn raise(&self, alert: Alert, at: &At<'_>, message: impl fmt::Display) {
         self.counters.add(alert, 1);
+        let admitted = match self.windows.get(alert.index()) {
+            Some(window) => window.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now()),
+            None => Some(0),
+        };
+        let Some(left_out) = admitted else { return };
         let At { topic, partition, offset, correlation_id } = *at;
-        tracing::error!(alert = alert.name(), topic, partition, offset, correlation_id, "{message}");
+        let left_out = (left_out > 0).then_some(left_out);
+        tracing::error!(alert = alert.name(), topic, partition, offset, correlation_id, left_out, "{message}");
+    }
+}
+
+/// The lines of one kind of alert in the last while.
+#[derive(Debug, Default)]
+struct Window {
+    since: Option<Instant>,
+    logged: u32,
+    left_out: u64,
+}
+
+impl Window {
+    const LINES_MAX: u32 = 20;
+    const LENGTH: Duration = Duration::from_secs(10);
+
+    /// Whether another line may go out, and how many did not before it.
+    fn admit(&mut self, now: Instant) -> Option<u64> {
+        if self.since.is_none_or(|since| now.duration_since(since) >= Self::LENGTH) {
+            (self.since, self.logged) = (Some(now), 0);
+        }
+        if self.logged >= Self::LINES_MAX {
+            self.left_out += 1;
+            return None;
+        }
+        self.logged += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_is_cut_and_its_size_is_told_afterwards() {
+        let (mut window, start) = (Window::default(), Instant::now());
+        let admitted = (0..1000).filter(|_| window.admit(start) == Some(0)).count();
+        assert_eq!(admitted, Window::LINES_MAX as usize);
+        assert_eq!(window.admit(start + Window::LENGTH), Some(980));
+        assert_eq!(window.admit(start + Window::LENGTH), Some(0));
     }
 }

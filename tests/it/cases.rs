@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::deployment::{Deployment, Event, header, plain, text};
+use crate::deployment::{Deployment, Event, add_further_record, header, plain, text};
+use crate::fault_proxy::FaultProxy;
 
 /// The wallet of most cases.
 const WALLET: &str = "evm:1:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed";
@@ -192,16 +193,61 @@ async fn neighbours_of_refused_events_are_recorded() {
             br#"{"specversion":"1.0","id":"no-data","source":"/cases","type":"wallet.requested","data":{}}"#.to_vec(),
         ),
     );
-    events.insert(13, on_wallets(request(&"i".repeat(600), "main".into())));
+    events.insert(13, on_wallets(request("unstorable", "main".into())));
     deployment.publish(&events).await;
-    let run = deployment.run_until_idle().await;
+    let store = FaultProxy::start(&deployment.dynamodb).await;
+    store.refuse("wallet_records", "/cases|unstorable");
+    let run = deployment.run_with(&[("AWS_ENDPOINT_URL_DYNAMODB", &store.endpoint)]).await;
     run.assert_sums();
-    assert_eq!(run.count("recorded"), 22, "{}", run.summary);
+    assert_eq!(run.count("recorded"), 22, "{} {}", run.summary, run.stderr);
     let mut reasons = reasons(&deployment);
     reasons.sort();
-    assert_eq!(reasons.len(), 3, "{reasons:?}");
-    assert!(reasons.contains(&"schema".to_owned()) && reasons.contains(&"too_large".to_owned()), "{reasons:?}");
+    assert_eq!(reasons, ["rejected", "schema", "too_large"]);
     assert_eq!(deployment.read_topic(&deployment.requests).len(), 22);
+}
+
+/// What the store refuses for good costs the events that asked for it, and nothing else, however events fall into batches.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_effect_ends_the_same_in_one_batch_and_in_many() {
+    let mut ends = Vec::new();
+    for messages in ["1", "500"] {
+        let deployment = Deployment::start("effect", "wallets", 1).await;
+        let file = deployment.dir.join("pipelines/wallets.yaml");
+        let pipeline = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, add_further_record(&pipeline)).unwrap();
+        let label = |id: &str| {
+            let data = json!({"wallet_id": WALLET, "label": "l", "version": 1});
+            let event = json!({"specversion": "1.0", "id": id, "source": "/cases", "type": "wallet.updated",
+                "time": "2026-01-05T10:00:00Z", "data": data});
+            on_wallets(event.to_string().into_bytes())
+        };
+        let events = [
+            on_wallets(status("one", WALLET, 1, "active")),
+            on_wallets(status("three", WALLET, 3, "closed")),
+            on_wallets(status("two", WALLET, 2, "frozen")),
+            label("label"),
+            label("label"),
+            label("other"),
+        ];
+        deployment.publish(&events).await;
+        let store = FaultProxy::start(&deployment.dynamodb).await;
+        store.refuse("wallet_inventory", "closed");
+        store.refuse("wallet_records", "/cases|label|audit");
+        let env = [
+            ("AWS_ENDPOINT_URL_DYNAMODB", store.endpoint.as_str()),
+            ("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", messages),
+        ];
+        let run = deployment.run_with(&env).await;
+        run.assert_sums();
+        assert_eq!((run.count("recorded"), run.dead("rejected")), (3, 3), "{} {}", run.summary, run.stderr);
+        let wallet = plain(&deployment.scan("wallet_inventory").await[0]);
+        let records = deployment.scan("wallet_records").await;
+        let mut records: Vec<String> = records.iter().map(|record| text(record, "record_id").to_owned()).collect();
+        records.sort();
+        ends.push((records, wallet["wallet_status"].clone(), wallet["label"].clone()));
+    }
+    assert_eq!(ends[0].1, "frozen", "the highest version that the store takes");
+    assert_eq!(ends[0], ends[1]);
 }
 
 /// c-29: one EVM wallet under every notation; a wrong checksum is refused; Solana's case matters.

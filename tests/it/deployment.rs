@@ -374,3 +374,23 @@ fn copy_tree(from: &Path, to: &Path) {
         }
     }
 }
+
+/// Adds a second record, `audit`, to the route of wallet.updated.
+pub fn add_further_record(pipeline: &str) -> String {
+    let record = "      - {name: audit, type: wallet.audit, wallet: \"{/data/wallet_id}\"}\n";
+    let mut out = String::new();
+    let (mut inside, mut records) = (false, false);
+    for line in pipeline.lines() {
+        if line.starts_with("  - name:") {
+            inside = line.ends_with("wallet-updated");
+        }
+        if records && !line.starts_with("     ") {
+            out.push_str(record);
+            (inside, records) = (false, false);
+        }
+        records |= inside && line == "    records:";
+        out.push_str(line);
+        out.push('\n');
+    }
+    out
+}

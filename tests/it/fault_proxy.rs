@@ -29,6 +29,7 @@ pub enum Fault {
 struct Shared {
     upstream: String,
     faults: Mutex<HashMap<String, VecDeque<Fault>>>,
+    refused: Mutex<Vec<(&'static str, String)>>,
     calls: Mutex<HashMap<String, usize>>,
 }
 
@@ -49,7 +50,8 @@ impl Drop for FaultProxy {
 impl FaultProxy {
     pub async fn start(upstream: &str) -> Self {
         let upstream = upstream.strip_prefix("http://").unwrap().to_owned();
-        let shared = Arc::new(Shared { upstream, faults: Mutex::default(), calls: Mutex::default() });
+        let shared =
+            Arc::new(Shared { upstream, faults: Mutex::default(), refused: Mutex::default(), calls: Mutex::default() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(handle).with_state(shared.clone());
@@ -61,6 +63,11 @@ impl FaultProxy {
     /// Spoils the next call of this operation that is not spoiled yet.
     pub fn next(&self, operation: &str, fault: Fault) {
         self.shared.faults.lock().unwrap().entry(operation.to_owned()).or_default().push_back(fault);
+    }
+
+    /// From now on refuses, for good, each batched statement on this table that holds that text in a parameter.
+    pub fn refuse(&self, table: &'static str, text: &str) {
+        self.shared.refused.lock().unwrap().push((table, text.to_owned()));
     }
 
     /// How many calls of this operation have come.
@@ -75,6 +82,7 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     *shared.calls.lock().unwrap().entry(operation.clone()).or_default() += 1;
     let fault = shared.faults.lock().unwrap().get_mut(&operation).and_then(VecDeque::pop_front);
     match fault {
+        None if operation == "BatchExecuteStatement" => without_refused(&shared, &headers, &body).await,
         None => forward(&shared, &headers, &body).await.into_response(),
         Some(Fault::CutAfterApply) => {
             forward(&shared, &headers, &body).await;
@@ -111,6 +119,30 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             (StatusCode::BAD_REQUEST, answer.to_string()).into_response()
         }
     }
+}
+
+/// Forwards the statements that no rule refuses, and answers for the others.
+async fn without_refused(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Response {
+    let mut request: Value = serde_json::from_slice(body).unwrap();
+    let rules = shared.refused.lock().unwrap().clone();
+    let is_refused = |statement: &Value| {
+        let (text, parameters) = (statement["Statement"].as_str().unwrap(), statement["Parameters"].to_string());
+        rules.iter().any(|(table, held)| text.contains(table) && parameters.contains(held))
+    };
+    let statements = request["Statements"].as_array_mut().unwrap();
+    let refused: Vec<usize> = (0..statements.len()).filter(|at| is_refused(&statements[*at])).collect();
+    statements.retain(|statement| !is_refused(statement));
+    let (status, mut answer) = if statements.is_empty() {
+        (StatusCode::OK, json!({"Responses": []}))
+    } else {
+        let (status, answer) = forward(shared, headers, request.to_string().as_bytes()).await;
+        (status, serde_json::from_slice(&answer).unwrap())
+    };
+    for at in refused {
+        let failed = json!({"Error": {"Code": "ValidationError", "Message": "refused"}});
+        answer["Responses"].as_array_mut().unwrap().insert(at, failed);
+    }
+    (status, answer.to_string()).into_response()
 }
 
 /// One request on a connection of its own; the server ignores signatures.

@@ -10,7 +10,7 @@ use rdkafka::message::{Message, OwnedMessage};
 use recordkeeper::event::Group;
 use serde_json::{Value, json};
 
-use crate::deployment::{Deployment, Event, Item, header, plain, run_of, text};
+use crate::deployment::{Deployment, Event, Item, add_further_record, header, plain, run_of, text};
 use crate::ledger;
 use crate::slow_relay::SlowRelay;
 
@@ -458,24 +458,4 @@ async fn a_changed_mapping_makes_no_conflict() {
         let judge = records.iter().find(|record| text(record, "record_id") == judge).unwrap();
         assert_eq!(text(record, "origin"), text(judge, "origin"), "a further record carries the judge's origin");
     }
-}
-
-/// Adds a second record, `audit`, to the route of wallet.updated.
-fn add_further_record(pipeline: &str) -> String {
-    let record = "      - {name: audit, type: wallet.audit, wallet: \"{/data/wallet_id}\"}\n";
-    let mut out = String::new();
-    let (mut inside, mut records) = (false, false);
-    for line in pipeline.lines() {
-        if line.starts_with("  - name:") {
-            inside = line.ends_with("wallet-updated");
-        }
-        if records && !line.starts_with("     ") {
-            out.push_str(record);
-            (inside, records) = (false, false);
-        }
-        records |= inside && line == "    records:";
-        out.push_str(line);
-        out.push('\n');
-    }
-    out
 }

@@ -225,6 +225,15 @@ fn watermarks(consumer: &BaseConsumer<Context>, topic: &str, number: i32) -> Res
     Ok((u64::try_from(low).unwrap_or(0), u64::try_from(high).unwrap_or(0)))
 }
 
+/// The last position of a partition that can be read now.
+///
+/// # Errors
+/// What is in the way, for people.
+pub(super) fn log_end(consumer: &BaseConsumer<Context>, partition: &Partition) -> Result<Position, String> {
+    let number = partition.name.parse().map_err(|_| format!("{partition} is no partition of Kafka"))?;
+    watermarks(consumer, &partition.topic, number).map(|(_, high)| Position::before_offset(high))
+}
+
 /// For every partition of the topic: the checkpoint found, else where the policy points.
 ///
 /// # Errors

@@ -35,7 +35,7 @@ pub use config::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram,
 pub(crate) use context::Context;
 
 use crate::event::{PartitionRef, Position};
-use crate::source::{Source, SourceError, SourceEvent, Survey};
+use crate::source::{LogEnd, Source, SourceError, SourceEvent, Survey};
 use lookup::Cluster;
 use mailbox::Mailbox;
 use orders::Orders;
@@ -170,6 +170,14 @@ impl Source for KafkaSource {
             task.await
                 .map_err(|error| SourceError::Fatal(format!("the survey ended early: {error}")))?
                 .map_err(SourceError::Fatal)
+        })
+    }
+
+    fn log_end(&mut self, partition: &PartitionRef) -> LogEnd {
+        let (consumer, partition) = (Arc::clone(&self.consumer), Arc::clone(partition));
+        Box::pin(async move {
+            let look = tokio::task::spawn_blocking(move || lookup::log_end(&consumer, &partition));
+            look.await.map_err(|error| format!("the look broke off: {error}"))?
         })
     }
 
