@@ -136,7 +136,7 @@ families! {
     READY = "recordkeeper_ready", Kind::Gauge, "1 or 0", [closed("dependency", names::<Dependency>)],
         "1 while a dependency can be worked with.";
     ALERTS = "recordkeeper_alerts_total", Kind::Counter, "alerts", [closed("alert", names::<Alert>)],
-        "Alerts by name; each is also one ERROR line with the same key.";
+        "Alerts by name; each is also one ERROR line with the same key, of a storm only the first of every ten seconds.";
     BUILD_INFO = "recordkeeper_build_info", Kind::Gauge, "always 1", [named("version", "the build"), named("revision", "the build")],
         "The version and the source revision that run.";
     PROCESS_CPU = "process_cpu_seconds_total", Kind::Counter, "seconds", [],
