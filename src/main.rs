@@ -29,5 +29,9 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
 }
 
 fn on_runtime(work: impl Future<Output = Result<ExitCode, anyhow::Error>>) -> Result<ExitCode, anyhow::Error> {
-    tokio::runtime::Runtime::new()?.block_on(work)
+    let runtime = tokio::runtime::Runtime::new()?;
+    let code = runtime.block_on(work);
+    // What was begun is done or given up by now; a look at the cluster that has not come back yet holds up nobody's end.
+    runtime.shutdown_background();
+    code
 }

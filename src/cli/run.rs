@@ -227,6 +227,7 @@ async fn coordinator(
     let share = workers * deployment.pipelines.len();
     let writer = writer();
     let mut parts = Vec::with_capacity(workers);
+    let beats = Duration::from_secs(30);
     for _ in 0..workers {
         let dynamo =
             Arc::new(backends::dynamo(settings, deployment.credentials.clone(), share, Some(&process.metrics)).await?);
@@ -253,6 +254,7 @@ async fn coordinator(
             lane_limits: LaneLimits { batches_in_flight_max: engine.batches_in_flight },
             attest_interval: engine.attest_interval,
             writer: writer.clone(),
+            heartbeat: process.heartbeats.register("worker", beats),
         });
     }
     let protocol = deployment.protocol.unwrap_or_else(|| backends::group_protocol(pipeline.protocol()));
@@ -263,7 +265,7 @@ async fn coordinator(
         drain_deadline: engine.drain_deadline,
         until_idle: deployment.until_idle,
     };
-    let heartbeat = process.heartbeats.register("coordinator", Duration::from_secs(30));
+    let heartbeat = process.heartbeats.register("coordinator", beats);
     Ok(Coordinator::start(Box::new(source), parts, limits, process.readiness.clone(), heartbeat)?)
 }
 

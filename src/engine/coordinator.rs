@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::PartitionRef;
 use crate::guard::failpoint;
-use crate::source::{Assignment, RawBatch, Source, SourceError, SourceEvent, Survey};
+use crate::source::{Assignment, RawBatch, Source, SourceError, SourceEvent};
 use crate::telemetry::metrics::{PartitionReading, Rebalance};
 use crate::telemetry::{Alert, At, Condition, Dependency, Heartbeat, Metrics, Readiness, Tally};
 
 use super::lane::{Mode, held_bytes};
 use super::owned::{Owned, Revocation};
-use super::worker::{FromWorker, ToWorker, Worker, WorkerParts};
+use super::worker::{FromWorker, SharedSurvey, ToWorker, Worker, WorkerParts};
 
 /// How long a source may take to say good-bye once all is drained.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -57,19 +57,20 @@ pub struct Coordinator {
     readiness: Arc<Readiness>,
     heartbeat: Heartbeat,
     group: Arc<str>,
+    pipeline: String,
     metrics: Arc<Metrics>,
     tally: Arc<Tally>,
     owned: HashMap<PartitionRef, Owned>,
     bytes: usize,
-    surveys: HashMap<String, Arc<[Survey]>>,
-    /// Assignments of partitions whose earlier lane has not ended yet, or whose topic could not be surveyed.
+    /// By topic: the last survey, under way or done.
+    surveys: HashMap<String, SharedSurvey>,
+    /// Assignments of partitions whose earlier lane has not ended yet.
     waiting: HashMap<PartitionRef, Assignment>,
     revocations: Vec<Revocation>,
     given_up: Vec<String>,
     ending: Option<Mode>,
     deadline: Option<Instant>,
     failure: Option<SourceError>,
-    stop: CancellationToken,
 }
 
 impl Coordinator {
@@ -100,6 +101,7 @@ impl Coordinator {
             readiness,
             heartbeat,
             group: seams.group,
+            pipeline: seams.pipeline.name().to_owned(),
             metrics: seams.metrics,
             tally: seams.tally,
             owned: HashMap::new(),
@@ -111,7 +113,6 @@ impl Coordinator {
             ending: None,
             deadline: None,
             failure: None,
-            stop: CancellationToken::new(),
         })
     }
 
@@ -122,22 +123,20 @@ impl Coordinator {
     /// The source's, after what was in flight had its time to drain.
     pub async fn run(mut self, stop: CancellationToken) -> Result<Ending, SourceError> {
         let mut beat = tokio::time::interval(BEAT);
-        self.stop = stop.clone();
         while self.ending.is_none() || !self.owned.is_empty() {
             let deadline = self.next_deadline();
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if self.ending != Some(Mode::Drain) => self.end(Mode::Drain),
-                Some(message) = self.from_workers.recv() => self.hear(message).await,
+                Some(message) = self.from_workers.recv() => self.hear(message),
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => self.give_up(),
                 _ = beat.tick() => {
                     self.heartbeat.touch();
                     self.read_gauges();
-                    self.bury_dead_workers().await;
-                    self.assign_waiting().await;
+                    self.bury_dead_workers();
                 }
                 event = self.source.next(), if self.failure.is_none() => match event {
-                    Ok(event) => self.take(event).await,
+                    Ok(event) => self.take(event),
                     Err(error) => self.fail(error),
                 },
             }
@@ -161,13 +160,13 @@ impl Coordinator {
         }
     }
 
-    fn not_ready(&self, reason: String) {
-        self.readiness.set(Dependency::Kafka, Condition::NotReady(reason));
+    fn tell_readiness(&self, dependency: Dependency, condition: Condition) {
+        self.readiness.tell(dependency, &self.pipeline, condition);
     }
 
     /// Nothing helps but a new start: drains what still can.
     fn fail(&mut self, error: SourceError) {
-        self.not_ready(error.to_string());
+        self.tell_readiness(Dependency::Kafka, Condition::NotReady(error.to_string()));
         self.failure.get_or_insert(error);
         self.end(Mode::Drain);
     }
@@ -183,12 +182,12 @@ impl Coordinator {
         }
     }
 
-    async fn take(&mut self, event: SourceEvent) {
+    fn take(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Assigned(assignments) => {
                 self.metrics.rebalances.add(Rebalance::Assigned, 1);
                 for assignment in assignments {
-                    self.assign(assignment).await;
+                    self.assign(assignment);
                 }
             }
             SourceEvent::Batch(batch) => self.deliver(batch),
@@ -200,7 +199,7 @@ impl Coordinator {
             SourceEvent::EndOfInput => {}
             SourceEvent::Health { ready, detail } => {
                 let condition = if ready { Condition::Ready } else { Condition::NotReady(detail) };
-                self.readiness.set(Dependency::Kafka, condition);
+                self.tell_readiness(Dependency::Kafka, condition);
             }
         }
     }
@@ -222,11 +221,14 @@ impl Coordinator {
         self.tell(worker, ToWorker::Batch(batch));
     }
 
-    async fn hear(&mut self, message: FromWorker) {
+    fn hear(&mut self, message: FromWorker) {
         match message {
             FromWorker::LogEnd { partition, reply } => {
                 // A lane that was told to end asks no more.
                 let _ = reply.send(self.source.log_end(&partition));
+            }
+            FromWorker::Survey { partition, reply } => {
+                let _ = reply.send(self.survey(&partition));
             }
             FromWorker::Unread { partition, reason } => self.unread(&partition, reason),
             FromWorker::Start { partition, after } => {
@@ -243,7 +245,7 @@ impl Coordinator {
                 self.tally.checkpointed(done.len() as u64);
                 failpoint::hit("checkpointed");
             }
-            FromWorker::Ended { partition, complete } => self.ended(&partition, complete).await,
+            FromWorker::Ended { partition, complete } => self.ended(&partition, complete),
         }
     }
 
@@ -255,7 +257,7 @@ impl Coordinator {
             self.given_up.push(partition.to_string());
             self.fail(SourceError::Fatal(reason));
         } else {
-            self.readiness.set(Dependency::SourceTopics, Condition::NotReady(reason));
+            self.tell_readiness(Dependency::SourceTopics, Condition::NotReady(reason));
         }
     }
 
@@ -280,12 +282,12 @@ impl Coordinator {
         }
     }
 
-    async fn ended(&mut self, partition: &PartitionRef, complete: bool) {
+    fn ended(&mut self, partition: &PartitionRef, complete: bool) {
         let Some(owned) = self.owned.remove(partition) else { return };
         self.bytes = self.bytes.saturating_sub(owned.bytes);
         self.metrics.partitions.lost(&self.group, partition);
         if owned.unread && !self.owned.values().any(|owned| owned.unread) {
-            self.readiness.set(Dependency::SourceTopics, Condition::Ready);
+            self.tell_readiness(Dependency::SourceTopics, Condition::Ready);
         }
         if self.ending.is_some() {
             if !complete {
@@ -309,17 +311,17 @@ impl Coordinator {
         // What it held may have been what others were paused for.
         self.give_room();
         if let Some(assignment) = self.waiting.remove(partition) {
-            self.assign(assignment).await;
+            self.assign(assignment);
         }
     }
 
     /// A worker whose thread ended on a fault answers nothing more: its lanes have ended.
-    async fn bury_dead_workers(&mut self) {
+    fn bury_dead_workers(&mut self) {
         let dead = |owned: &Owned| self.workers.get(owned.worker).is_none_or(Worker::is_finished);
         let orphans: Vec<PartitionRef> =
             self.owned.iter().filter(|(_, owned)| dead(owned)).map(|(partition, _)| partition.clone()).collect();
         for partition in orphans {
-            self.ended(&partition, false).await;
+            self.ended(&partition, false);
         }
     }
 

@@ -2,15 +2,13 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::event::{Digest, Outcome, PartitionRef, Position};
-use crate::guard::Backoff;
+use crate::event::{Digest, Outcome, Position};
 use crate::ledger::{Chain, StartItem};
 use crate::pipeline::{Again, Parts, Pending, protocol, settle};
-use crate::source::{Assignment, Survey};
+use crate::source::Assignment;
 use crate::telemetry::{Alert, At};
 
 use super::lane::Lane;
@@ -25,24 +23,26 @@ pub(super) enum Opened {
     Unread(String),
 }
 
-/// Finds where the lane begins. Asks for as long as it takes; dropping it gives up. `None` once nobody listens any more.
+/// Finds where the lane begins. Asks ledger and source for as long as it takes, and alerts meanwhile; dropping it gives up.
 pub(super) async fn open(
     parts: Parts,
     assignment: &Assignment,
-    surveys: &[Survey],
     progress: Arc<Progress>,
     outbox: &mpsc::Sender<FromWorker>,
 ) -> Option<Opened> {
+    let partition = &assignment.partition;
     let chain = Chain { group: parts.group.clone(), partition: assignment.partition.clone(), epoch: 0 };
     let (ledger_end, previous) = match ask(&parts, || parts.ledger.end(&chain)).await? {
         Some(end) => (end.position, end.digest),
-        None => (first_end(&parts, &chain, assignment, surveys).await?, Digest::of(b"")),
+        None => (first_end(&parts, &chain, assignment, outbox).await?, Digest::of(b"")),
     };
     let alerts = parts.metrics.alerts.clone();
-    let at = At::partition(&assignment.partition);
+    let at = At::partition(partition);
     // Whoever had the partition before may have read on since the source looked at the log, so it looks again.
     let log_end = match assignment.log_end {
-        earlier if ledger_end > earlier => fresh_log_end(&assignment.partition, outbox).await?,
+        earlier if ledger_end > earlier => {
+            ask_source(&parts, outbox, |reply| FromWorker::LogEnd { partition: partition.clone(), reply }).await?
+        }
         earlier => earlier,
     };
     let named = assignment.checkpoint.unwrap_or(ledger_end).max(ledger_end);
@@ -52,7 +52,7 @@ pub(super) async fn open(
              truncated; give the pipeline's source another topic epoch"
         );
         alerts.raise(Alert::LogBehindLedger, &at, &reason);
-        return Some(Opened::Unread(format!("{} is {reason}", assignment.partition)));
+        return Some(Opened::Unread(format!("{partition} is {reason}")));
     }
     let ledger_begin = match assignment.checkpoint {
         Some(checkpoint) if checkpoint < ledger_end => {
@@ -79,12 +79,24 @@ pub(super) async fn open(
 
 /// Where a chain without entries ends: at the start item's position, or, for a partition that appeared later, at the log's
 /// start.
-async fn first_end(parts: &Parts, chain: &Chain, assignment: &Assignment, surveys: &[Survey]) -> Option<Position> {
-    let starts = surveys.iter().map(|survey| (survey.partition.name.clone(), survey.start)).collect();
-    let proposed = StartItem { starts };
-    let item = ask(parts, || parts.ledger.start_item(chain, &proposed)).await?;
-    let name = &assignment.partition.name;
-    let found = item.starts.iter().find(|(partition, _)| partition == name).map(|(_, start)| *start);
+async fn first_end(
+    parts: &Parts,
+    chain: &Chain,
+    assignment: &Assignment,
+    outbox: &mpsc::Sender<FromWorker>,
+) -> Option<Position> {
+    let partition = &assignment.partition;
+    let item = match ask(parts, || parts.ledger.find_start_item(chain)).await? {
+        Some(item) => item,
+        None => {
+            let survey = |reply| FromWorker::Survey { partition: partition.clone(), reply };
+            let surveys = ask_source(parts, outbox, survey).await?;
+            let starts = surveys.iter().map(|survey| (survey.partition.name.clone(), survey.start)).collect();
+            let proposed = StartItem { starts };
+            ask(parts, || parts.ledger.start_item(chain, &proposed)).await?
+        }
+    };
+    let found = item.starts.iter().find(|(name, _)| *name == partition.name).map(|(_, start)| *start);
     Some(found.unwrap_or(assignment.log_start))
 }
 
@@ -106,16 +118,26 @@ async fn ask<'a, V>(
     answers.into_iter().next().and_then(Result::ok)
 }
 
-/// Has the source look at the log's end until it can tell.
-async fn fresh_log_end(partition: &PartitionRef, outbox: &mpsc::Sender<FromWorker>) -> Option<Position> {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
-    loop {
-        let (reply, answer) = oneshot::channel();
-        outbox.send(FromWorker::LogEnd { partition: partition.clone(), reply }).await.ok()?;
-        match answer.await.ok()?.await {
-            Ok(end) => return Some(end),
-            Err(why) => tracing::warn!(%partition, "the log's end is not known yet: {why}"),
-        }
-        tokio::time::sleep(backoff.next_delay()).await;
-    }
+/// Asks the source, by way of the coordinator that owns it, until it answers.
+async fn ask_source<V, A: Future<Output = Result<V, String>>>(
+    parts: &Parts,
+    outbox: &mpsc::Sender<FromWorker>,
+    question: impl Fn(oneshot::Sender<A>) -> FromWorker,
+) -> Option<V> {
+    let answers = settle(
+        parts,
+        &[()],
+        |_| async {
+            let (reply, answer) = oneshot::channel();
+            let asked = outbox.send(question(reply)).await;
+            let answer = match (asked, answer.await) {
+                (Ok(()), Ok(answer)) => answer.await,
+                _ => Err("the source is closed".to_owned()),
+            };
+            vec![answer]
+        },
+        |answer| answer.as_ref().err().map(|why| Again { after: None, detail: why.clone() }),
+    )
+    .await;
+    answers.into_iter().next().and_then(Result::ok)
 }

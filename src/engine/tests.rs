@@ -17,7 +17,7 @@ use crate::dedupe::MemoryDedupe;
 use crate::event::{Digest, Outcome, PartitionRef, Position, Record, StateWrite};
 use crate::ledger::{Appended, Chain, ChainEnd, Entry, Ledger, Outcomes, StartItem};
 use crate::pipeline::{Parts, Patience, Pipeline};
-use crate::source::{Assignment, LogEnd, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey};
+use crate::source::{Answer, Assignment, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey};
 use crate::store::{Changed, Inserted, RecordStore, Retry, RetryCause, TooLarge, Transacted, Transaction};
 use crate::telemetry::{Heartbeats, Metrics, Readiness};
 use crate::topic::{Message, Published, Topic};
@@ -52,17 +52,18 @@ impl Source for Scripted {
         })
     }
 
-    fn survey<'a>(&'a mut self, _: &'a str) -> BoxFuture<'a, Result<Vec<Survey>, SourceError>> {
-        Box::pin(async {
-            if self.failing_surveys > 0 {
-                self.failing_surveys -= 1;
-                return Err(SourceError::Fatal("no answer".into()));
+    fn survey(&mut self, _: &str) -> Answer<Vec<Survey>> {
+        let failing = self.failing_surveys > 0;
+        self.failing_surveys = self.failing_surveys.saturating_sub(1);
+        Box::pin(async move {
+            if failing {
+                return Err("no answer".into());
             }
             Ok(["a", "b"].map(|name| Survey { partition: partition(name), start: Position::Begin }).into())
         })
     }
 
-    fn log_end(&mut self, _: &PartitionRef) -> LogEnd {
+    fn log_end(&mut self, _: &PartitionRef) -> Answer<Position> {
         let end = self.log_end;
         Box::pin(async move { Ok(end) })
     }
@@ -285,6 +286,7 @@ impl World {
             lane_limits: LaneLimits { batches_in_flight_max: 1 },
             attest_interval: Duration::from_millis(1),
             writer: "w".into(),
+            heartbeat: Heartbeats::new().register("worker", Duration::from_secs(30)),
         };
         let limits = Limits { lane_bytes_max: 10_000, memory_bytes_max: 1_000, drain_deadline, until_idle: false };
         let source = Scripted { log_end: LOG_END, events: scripted, told: tell, failing_surveys };

@@ -11,12 +11,16 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::event::{PartitionRef, Position};
 use crate::pipeline::Parts;
-use crate::source::{Assignment, LogEnd, RawBatch, Survey};
+use crate::source::{Answer, Assignment, RawBatch, Survey};
+use crate::telemetry::Heartbeat;
 
 use super::attester::{Attester, Lanes};
 use super::lane::{self, LaneLimits, Mode};
 use super::open::{Opened, open};
 use super::progress::Progress;
+
+/// Between two signs of life.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// What a coordinator tells a worker.
 #[derive(Debug)]
@@ -25,8 +29,6 @@ pub(super) enum ToWorker {
     Assign {
         /// The partition and what decides where it is read from.
         assignment: Assignment,
-        /// The topic's partitions, for a group's first start.
-        surveys: Arc<[Survey]>,
         /// Where the lane tells how it gets on.
         progress: Arc<Progress>,
     },
@@ -46,14 +48,24 @@ pub(super) enum ToWorker {
     },
 }
 
+/// A survey that many await.
+pub(super) type SharedSurvey = futures::future::Shared<Answer<Arc<[Survey]>>>;
+
 /// What a worker tells its coordinator.
 pub(super) enum FromWorker {
     /// A lane asks where its partition's log ends now.
     LogEnd {
         /// Which.
         partition: PartitionRef,
-        /// For the look to be awaited.
-        reply: oneshot::Sender<LogEnd>,
+        /// For the answer, to be awaited.
+        reply: oneshot::Sender<Answer<Position>>,
+    },
+    /// A lane asks where all partitions of its topic begin for this group.
+    Survey {
+        /// One of them.
+        partition: PartitionRef,
+        /// For the answer, to be awaited; all lanes of a topic share it.
+        reply: oneshot::Sender<SharedSurvey>,
     },
     /// A partition must not be read.
     Unread {
@@ -91,7 +103,6 @@ pub(super) enum FromWorker {
 }
 
 /// What one worker works with: all seams but the partition.
-#[derive(Clone)]
 pub struct WorkerParts {
     /// Makes the parts of one lane.
     pub parts: Parts,
@@ -101,6 +112,8 @@ pub struct WorkerParts {
     pub attest_interval: Duration,
     /// Names this process in ledger entries.
     pub writer: String,
+    /// Touched while the thread moves.
+    pub heartbeat: Heartbeat,
 }
 
 /// A running worker thread. Dropping its sender ends it.
@@ -117,7 +130,11 @@ impl Worker {
         let (inbox, messages) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new()
             .name(name)
-            .spawn(move || runtime.block_on(tokio::task::LocalSet::new().run_until(run(parts, messages, outbox))))?;
+            .spawn(move || {
+                runtime.block_on(tokio::task::LocalSet::new().run_until(run(parts, messages, outbox)));
+                // A question to the cluster that has no answer yet holds up nobody's end.
+                runtime.shutdown_background();
+            })?;
         Ok(Self { inbox, thread })
     }
 
@@ -157,15 +174,17 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<ToWorker>, o
     let mut running: HashMap<PartitionRef, Running> = HashMap::new();
     let mut tasks: JoinSet<PartitionRef> = JoinSet::new();
     let mut ids: HashMap<tokio::task::Id, PartitionRef> = HashMap::new();
+    let mut beat = tokio::time::interval(BEAT);
     loop {
         tokio::select! {
+            _ = beat.tick() => parts.heartbeat.touch(),
             message = inbox.recv() => match message {
                 None => break,
-                Some(ToWorker::Assign { assignment, surveys, progress }) => {
+                Some(ToWorker::Assign { assignment, progress }) => {
                     let partition = assignment.partition.clone();
                     let shared = Shared { lanes: lanes.clone(), attest_now: attest_now.clone(), outbox: outbox.clone() };
                     let (batches, mode, task) =
-                        open_lane(&parts, (assignment, surveys, progress), shared, &mut tasks);
+                        open_lane(&parts, assignment, progress, shared, &mut tasks);
                     ids.insert(task.id(), partition.clone());
                     running.insert(partition, Running { batches, mode, task });
                 }
@@ -177,9 +196,9 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<ToWorker>, o
                 }
                 Some(ToWorker::End { partitions, mode }) => {
                     for partition in partitions {
-                        match running.get(&partition) {
-                            Some(lane) => { lane.mode.send_replace(mode); }
-                            None => { let _ = outbox.send(FromWorker::Ended { partition, complete: true }).await; }
+                        // One that is not running has ended by itself, and said so.
+                        if let Some(lane) = running.get(&partition) {
+                            lane.mode.send_replace(mode);
                         }
                     }
                 }
@@ -222,7 +241,8 @@ struct Shared {
 
 fn open_lane(
     parts: &WorkerParts,
-    (assignment, surveys, progress): (Assignment, Arc<[Survey]>, Arc<Progress>),
+    assignment: Assignment,
+    progress: Arc<Progress>,
     Shared { lanes, attest_now, outbox }: Shared,
     tasks: &mut JoinSet<PartitionRef>,
 ) -> Handles {
@@ -234,7 +254,7 @@ fn open_lane(
         let partition = assignment.partition.clone();
         let mut ending = told.clone();
         let opened = tokio::select! {
-            opened = open(seams, &assignment, &surveys, progress, &outbox) => opened,
+            opened = open(seams, &assignment, progress, &outbox) => opened,
             // Told to end before the ledger answered: nothing was read yet.
             _ = ending.wait_for(|mode| *mode != Mode::Run) => None,
         };

@@ -107,9 +107,8 @@ pub enum SourceError {
     Fatal(String),
 }
 
-/// A look at a log's end, to be awaited by any task: the last position that can be read, or why it cannot be told for now.
-/// One deadline inside.
-pub type LogEnd = BoxFuture<'static, Result<Position, String>>;
+/// What a source was asked, to be awaited by any task: the answer, or why there is none for now. One deadline inside.
+pub type Answer<V> = BoxFuture<'static, Result<V, String>>;
 
 /// A stream of events with checkpoints. All methods are called from one task.
 pub trait Source: Send {
@@ -117,11 +116,11 @@ pub trait Source: Send {
     /// nothing to tell.
     fn next(&mut self) -> BoxFuture<'_, Result<SourceEvent, SourceError>>;
 
-    /// For every partition of the topic: the checkpoint found, else where the start policy points. One deadline inside.
-    fn survey<'a>(&'a mut self, topic: &'a str) -> BoxFuture<'a, Result<Vec<Survey>, SourceError>>;
+    /// For every partition of the topic: the checkpoint found, else where the start policy points.
+    fn survey(&mut self, topic: &str) -> Answer<Vec<Survey>>;
 
     /// Asks anew for the last position of an assigned partition that can be read.
-    fn log_end(&mut self, partition: &PartitionRef) -> LogEnd;
+    fn log_end(&mut self, partition: &PartitionRef) -> Answer<Position>;
 
     /// Starts an assigned partition just above `after`. Ignored for a partition that is no longer assigned.
     fn start(&mut self, partition: &PartitionRef, after: Position);

@@ -53,7 +53,36 @@ pub struct Readiness {
 #[derive(Default)]
 struct Conditions {
     draining: bool,
-    of: BTreeMap<Dependency, Condition>,
+    /// What each teller last said of each dependency.
+    of: BTreeMap<Dependency, BTreeMap<String, Condition>>,
+}
+
+impl Condition {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Ready => 0,
+            Self::Degraded(_) => 1,
+            Self::NotReady(_) => 2,
+        }
+    }
+
+    /// The worst of what the tellers say, with the reasons of all who say it.
+    fn worst(told: &BTreeMap<String, Self>) -> Self {
+        let rank = told.values().map(Self::rank).max().unwrap_or(0);
+        let reasons = told.iter().filter(|(_, condition)| condition.rank() == rank).filter_map(|(teller, condition)| {
+            match condition {
+                Self::Ready => None,
+                Self::Degraded(reason) | Self::NotReady(reason) if teller.is_empty() => Some(reason.clone()),
+                Self::Degraded(reason) | Self::NotReady(reason) => Some(format!("{teller}: {reason}")),
+            }
+        });
+        let reasons = reasons.collect::<Vec<_>>().join("; ");
+        match rank {
+            0 => Self::Ready,
+            1 => Self::Degraded(reasons),
+            _ => Self::NotReady(reasons),
+        }
+    }
 }
 
 /// What /readyz answers.
@@ -89,11 +118,21 @@ impl Readiness {
         readiness
     }
 
-    /// The latest word on a dependency.
+    /// The process's latest word on a dependency.
     pub fn set(&self, dependency: Dependency, condition: Condition) {
+        self.tell(dependency, "", condition);
+    }
+
+    /// The latest word of one pipeline on a dependency that each pipeline has for itself. The worst word counts; that of the
+    /// process only until a pipeline has spoken.
+    pub fn tell(&self, dependency: Dependency, pipeline: &str, condition: Condition) {
         let mut inner = self.inner();
-        self.metrics.ready(dependency, condition == Condition::Ready);
-        inner.of.insert(dependency, condition);
+        let told = inner.of.entry(dependency).or_default();
+        if !pipeline.is_empty() {
+            told.remove("");
+        }
+        told.insert(pipeline.to_owned(), condition);
+        self.metrics.ready(dependency, Condition::worst(told) == Condition::Ready);
     }
 
     /// From now on not ready: no new work is wanted.
@@ -107,16 +146,16 @@ impl Readiness {
         let dependencies: Vec<_> = inner
             .of
             .iter()
-            .map(|(dependency, condition)| {
-                let (state, reason) = match condition {
+            .map(|(dependency, told)| {
+                let (state, reason) = match Condition::worst(told) {
                     Condition::Ready => ("ready", None),
-                    Condition::Degraded(reason) => ("degraded", Some(reason.clone())),
-                    Condition::NotReady(reason) => ("not_ready", Some(reason.clone())),
+                    Condition::Degraded(reason) => ("degraded", Some(reason)),
+                    Condition::NotReady(reason) => ("not_ready", Some(reason)),
                 };
                 DependencyReport { name: dependency.name(), state, reason }
             })
             .collect();
-        let waits = inner.of.values().any(|condition| matches!(condition, Condition::NotReady(_)));
+        let waits = inner.of.values().any(|told| matches!(Condition::worst(told), Condition::NotReady(_)));
         Report { ready: !waits && !inner.draining && !inner.of.is_empty(), draining: inner.draining, dependencies }
     }
 
@@ -200,6 +239,17 @@ mod tests {
 
     fn readiness(expected: &[Dependency]) -> Readiness {
         Readiness::new(Arc::new(Metrics::new().unwrap()), expected)
+    }
+
+    #[test]
+    fn one_pipeline_s_word_does_not_hide_another_s() {
+        let readiness = readiness(&[Dependency::Kafka]);
+        readiness.tell(Dependency::Kafka, "wallets", Condition::NotReady("away".to_owned()));
+        readiness.tell(Dependency::Kafka, "ethereum", Condition::Ready);
+        let report = readiness.report();
+        assert_eq!((report.ready, report.dependencies[0].reason.as_deref()), (false, Some("wallets: away")));
+        readiness.tell(Dependency::Kafka, "wallets", Condition::Ready);
+        assert!(readiness.report().ready);
     }
 
     #[test]

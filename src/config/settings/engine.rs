@@ -25,8 +25,9 @@ section! {
         memory_bytes_max: ByteSize = "256MiB" ["16MiB"..="64GiB"];
         /// How often a partition's progress is written to its ledger, at most.
         attest_interval: Duration = "250ms" ["10ms"..="1m"];
-        /// How long a shutdown or a revocation may drain. Below the orchestrator's grace period (30s in Kubernetes and ECS).
-        drain_deadline: Duration = "25s" ["1s"..="10m"];
+        /// How long a shutdown or a revocation may drain. Saying good-bye takes up to 8s more; both together stay below the
+        /// orchestrator's grace period (30s in Kubernetes and ECS).
+        drain_deadline: Duration = "20s" ["1s"..="10m"];
         /// How long a start may wait until everything it needs is there.
         start_deadline: Duration = "60s" ["1s"..="10m"];
     }

@@ -35,7 +35,7 @@ pub use config::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram,
 pub(crate) use context::Context;
 
 use crate::event::{PartitionRef, Position};
-use crate::source::{LogEnd, Source, SourceError, SourceEvent, Survey};
+use crate::source::{Answer, Source, SourceError, SourceEvent, Survey};
 use lookup::Cluster;
 use mailbox::Mailbox;
 use orders::Orders;
@@ -155,30 +155,27 @@ fn spawn(name: &str, mailbox: Arc<Mailbox>, body: impl FnOnce() + Send + 'static
         .map_err(|error| SourceError::Fatal(format!("cannot start the thread {name}: {error}")))
 }
 
+/// Asks on a thread that may wait.
+fn asked<V: Send + 'static>(ask: impl FnOnce() -> Result<V, String> + Send + 'static) -> Answer<V> {
+    Box::pin(async move {
+        tokio::task::spawn_blocking(ask).await.map_err(|error| format!("the question broke off: {error}"))?
+    })
+}
+
 impl Source for KafkaSource {
     fn next(&mut self) -> BoxFuture<'_, Result<SourceEvent, SourceError>> {
         Box::pin(self.mailbox.next())
     }
 
-    fn survey<'a>(&'a mut self, topic: &'a str) -> BoxFuture<'a, Result<Vec<Survey>, SourceError>> {
+    fn survey(&mut self, topic: &str) -> Answer<Vec<Survey>> {
         let (consumer, cluster) = (Arc::clone(&self.consumer), Arc::clone(&self.cluster));
         let (topic, policy) = (topic.to_owned(), self.start);
-        Box::pin(async move {
-            let deadline = Instant::now() + SURVEY;
-            let task =
-                tokio::task::spawn_blocking(move || lookup::survey(&consumer, &cluster, &topic, policy, deadline));
-            task.await
-                .map_err(|error| SourceError::Fatal(format!("the survey ended early: {error}")))?
-                .map_err(SourceError::Fatal)
-        })
+        asked(move || lookup::survey(&consumer, &cluster, &topic, policy, Instant::now() + SURVEY))
     }
 
-    fn log_end(&mut self, partition: &PartitionRef) -> LogEnd {
+    fn log_end(&mut self, partition: &PartitionRef) -> Answer<Position> {
         let (consumer, partition) = (Arc::clone(&self.consumer), Arc::clone(partition));
-        Box::pin(async move {
-            let look = tokio::task::spawn_blocking(move || lookup::log_end(&consumer, &partition));
-            look.await.map_err(|error| format!("the look broke off: {error}"))?
-        })
+        asked(move || lookup::log_end(&consumer, &partition))
     }
 
     fn start(&mut self, partition: &PartitionRef, after: Position) {
