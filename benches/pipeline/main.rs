@@ -21,6 +21,10 @@ use measure::{Cost, run_measured};
 use serde_json::{Value, json};
 use stub::Stats;
 
+// As the product has it, so that the floor stays comparable.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const PARTITIONS: &str = "8";
 const TOPICS: [&str; 2] = ["wallet-events", "transaction-events"];
 

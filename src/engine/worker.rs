@@ -128,13 +128,11 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // What is queued is bounded by the coordinator: it stops the source at its byte limits.
         let (inbox, messages) = mpsc::unbounded_channel();
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .spawn(move || {
-                runtime.block_on(tokio::task::LocalSet::new().run_until(run(parts, messages, outbox)));
-                // A question to the cluster that has no answer yet holds up nobody's end.
-                runtime.shutdown_background();
-            })?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            runtime.block_on(tokio::task::LocalSet::new().run_until(run(parts, messages, outbox)));
+            // A question to the cluster that has no answer yet holds up nobody's end.
+            runtime.shutdown_background();
+        })?;
         Ok(Self { inbox, thread })
     }
 

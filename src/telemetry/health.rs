@@ -69,13 +69,14 @@ impl Condition {
     /// The worst of what the tellers say, with the reasons of all who say it.
     fn worst(told: &BTreeMap<String, Self>) -> Self {
         let rank = told.values().map(Self::rank).max().unwrap_or(0);
-        let reasons = told.iter().filter(|(_, condition)| condition.rank() == rank).filter_map(|(teller, condition)| {
-            match condition {
-                Self::Ready => None,
-                Self::Degraded(reason) | Self::NotReady(reason) if teller.is_empty() => Some(reason.clone()),
-                Self::Degraded(reason) | Self::NotReady(reason) => Some(format!("{teller}: {reason}")),
-            }
-        });
+        let reasons =
+            told.iter().filter(|(_, condition)| condition.rank() == rank).filter_map(|(teller, condition)| {
+                match condition {
+                    Self::Ready => None,
+                    Self::Degraded(reason) | Self::NotReady(reason) if teller.is_empty() => Some(reason.clone()),
+                    Self::Degraded(reason) | Self::NotReady(reason) => Some(format!("{teller}: {reason}")),
+                }
+            });
         let reasons = reasons.collect::<Vec<_>>().join("; ");
         match rank {
             0 => Self::Ready,

@@ -40,6 +40,9 @@ impl Event {
     }
 }
 
+/// Only a run that hangs takes so long, whatever its size and the machine.
+pub const RUN_MAX: Duration = Duration::from_secs(1800);
+
 pub struct Deployment {
     /// Prefixes every topic, group and table.
     pub name: String,
@@ -156,8 +159,7 @@ impl Deployment {
     pub async fn run_with(&self, env: &[(&str, &str)]) -> Run {
         let mut command = self.command(&["run", "--until-idle", "--summary", "json"]);
         command.envs(env.iter().copied());
-        let output =
-            tokio::time::timeout(Duration::from_secs(300), command.output()).await.expect("ends in time").unwrap();
+        let output = tokio::time::timeout(RUN_MAX, command.output()).await.expect("ends in time").unwrap();
         run_of(output)
     }
 

@@ -10,7 +10,7 @@ use rdkafka::message::{Message, OwnedMessage};
 use recordkeeper::event::Group;
 use serde_json::{Value, json};
 
-use crate::deployment::{Deployment, Event, Item, add_further_record, header, plain, run_of, text};
+use crate::deployment::{Deployment, Event, Item, RUN_MAX, add_further_record, header, plain, run_of, text};
 use crate::ledger;
 use crate::slow_relay::SlowRelay;
 
@@ -320,7 +320,7 @@ async fn two_consumers_and_a_flushed_cache_end_the_same() {
     progress(&deployment, 16).await;
     crate::services::redis().await.flush().await;
     for child in [first, second] {
-        let output = tokio::time::timeout(Duration::from_secs(240), child.wait_with_output()).await.unwrap().unwrap();
+        let output = tokio::time::timeout(RUN_MAX, child.wait_with_output()).await.unwrap().unwrap();
         let run = run_of(output);
         assert_eq!(run.code, Some(0), "{}", run.stderr);
         run.assert_sums();
