@@ -95,11 +95,13 @@ fn step<'d>(node: Node<'d, 'd>, token: &str) -> Option<Node<'d, 'd>> {
     }
 }
 
-/// An attribute of a binary event; its media type has a header of another name.
+/// An attribute of a binary event; its media type has a header of another name. Case does not count in headers' names.
 fn attribute<'d>(headers: &[(&str, Option<&'d [u8]>)], name: &str) -> Option<&'d str> {
     let is_it = |header: &str| match name {
-        "datacontenttype" => header == "content-type",
-        _ => header.strip_prefix("ce_") == Some(name),
+        "datacontenttype" => header.eq_ignore_ascii_case("content-type"),
+        _ => header
+            .split_at_checked("ce_".len())
+            .is_some_and(|(prefix, rest)| prefix.eq_ignore_ascii_case("ce_") && rest.eq_ignore_ascii_case(name)),
     };
     let (_, value) = headers.iter().find(|(header, _)| is_it(header))?;
     std::str::from_utf8((*value)?).ok()

@@ -308,25 +308,31 @@ fn binary_events_are_the_same_events() {
     let wallets = shipped("wallets");
     let data = format!(r#"{{"wallet_id":"{WALLET}","version":1,"label":"mine"}}"#);
     let structured = event(send(&wallets, "wallet.updated", &data));
-    let headers: [(&str, Option<&[u8]>); 8] = [
-        ("ce_specversion", Some(b"1.0")),
-        ("ce_id", Some(b"e-1")),
-        ("ce_source", Some(b"/wallets")),
-        ("ce_type", Some(b"wallet.updated")),
-        ("ce_time", Some(b"2026-01-05T09:00:00Z")),
-        ("ce_correlationid", Some(b"c-9")),
-        ("traceparent", Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
-        ("content-type", Some(b"application/json")),
-    ];
-    let message =
-        Message { topic: "wallet-events", value: Some(data.as_bytes()), headers: &headers, ..Message::default() };
-    let binary = event(prepare(&wallets, message));
-    assert_eq!(binary.content_digest, structured.content_digest);
-    assert_eq!(binary.states, structured.states);
-    assert_eq!(binary.records[0].fields, structured.records[0].fields);
-    assert_eq!(binary.records[0].occurred_at, structured.records[0].occurred_at);
-    assert_eq!(binary.records[0].correlation_id, "c-9");
-    assert!(binary.records[0].traceparent.as_deref().is_some_and(|text| text.starts_with("00-0af7")));
+    // Case does not count in the names of HTTP headers, which bridges hand on as they came.
+    for [version, id, source, kind, time, correlation, media] in [
+        ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_correlationid", "content-type"],
+        ["CE_SpecVersion", "CE_Id", "CE_Source", "CE_Type", "CE_Time", "CE_CorrelationId", "Content-Type"],
+    ] {
+        let headers: [(&str, Option<&[u8]>); 8] = [
+            (version, Some(b"1.0")),
+            (id, Some(b"e-1")),
+            (source, Some(b"/wallets")),
+            (kind, Some(b"wallet.updated")),
+            (time, Some(b"2026-01-05T09:00:00Z")),
+            (correlation, Some(b"c-9")),
+            ("traceparent", Some(b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")),
+            (media, Some(b"application/json")),
+        ];
+        let message =
+            Message { topic: "wallet-events", value: Some(data.as_bytes()), headers: &headers, ..Message::default() };
+        let binary = event(prepare(&wallets, message));
+        assert_eq!(binary.content_digest, structured.content_digest);
+        assert_eq!(binary.states, structured.states);
+        assert_eq!(binary.records[0].fields, structured.records[0].fields);
+        assert_eq!(binary.records[0].occurred_at, structured.records[0].occurred_at);
+        assert_eq!(binary.records[0].correlation_id, "c-9");
+        assert!(binary.records[0].traceparent.as_deref().is_some_and(|text| text.starts_with("00-0af7")));
+    }
 }
 
 #[test]
