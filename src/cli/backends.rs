@@ -165,8 +165,9 @@ pub struct Cache {
 ///
 /// # Errors
 ///
-/// Wrong settings only: Redis is not called, and an outage is no error.
-pub fn dedupe(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Cache> {
+/// Wrong settings only: Redis is not called, and an outage is no error. `table_id` names the tables that the remembered ids
+/// stand in.
+pub fn dedupe(settings: &Settings, table_id: String, metrics: &Metrics) -> anyhow::Result<Cache> {
     let redis = &settings.redis;
     Ok(match settings.general.dedupe {
         Dedupe::Memory => Cache { store: Arc::new(MemoryDedupe::new(MEMORY_IDS_MAX, redis.ttl, metrics)), redis: None },
@@ -181,7 +182,7 @@ pub fn dedupe(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Cache> {
                 password: redis.password.as_ref().map(|password| password.expose().to_owned()),
                 tls_ca_file: redis.ca_file.clone(),
                 prefix: redis.key_prefix.clone(),
-                table_id: settings.general.table_prefix.clone(),
+                table_id,
                 ttl: redis.ttl,
                 connections: redis.connections,
                 deadline: redis.deadline,

@@ -14,7 +14,7 @@ use crate::dedupe::DedupeStore;
 use crate::engine::{Coordinator, Ending, LaneLimits, Limits, WorkerParts};
 use crate::pipeline::{Parts, Patience, Pipeline};
 use crate::source::kafka::{GroupProtocol, KafkaSource};
-use crate::store::dynamodb::StaticCredentials;
+use crate::store::dynamodb::{StaticCredentials, tables};
 use crate::telemetry::{AdminServer, AdminState, Alert, At, Dependency, Heartbeats, Metrics, Readiness, logs};
 
 use super::ready::{self, Topics};
@@ -168,7 +168,7 @@ pub(super) async fn consume(deployment: &Deployment, process: &Process) -> anyho
         waiting.await
     };
     let Some(topics) = topics else { return Ok(true) };
-    let cache = backends::dedupe(settings, &process.metrics)?;
+    let cache = backends::dedupe(settings, tables::identity(&dynamo).await?, &process.metrics)?;
     let mut running = JoinSet::new();
     for pipeline in &deployment.pipelines {
         let coordinator = coordinator(deployment, process, pipeline, &topics, &cache.store).await?;

@@ -256,6 +256,26 @@ async fn told_to_stop_in_the_middle_of_a_rebalance_it_drains() {
     }
 }
 
+/// What the cache remembers of other tables, here of earlier ones under the same names, makes no event a duplicate.
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_remembered_for_other_tables_are_not_believed() {
+    let deployment = Deployment::start("tables", "wallets", 1).await;
+    deployment.publish(&[transaction("e", WALLET, "none")]).await;
+    let run = deployment.run_until_idle().await;
+    assert_eq!((run.code, run.count("recorded")), (Some(0), 1), "{}", run.stderr);
+    let client = deployment.dynamodb_client().await;
+    for table in client.list_tables().into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.unwrap() {
+        if table.starts_with(&format!("{}-", deployment.name)) {
+            client.delete_table().table_name(table).send().await.unwrap();
+        }
+    }
+    assert!(deployment.command(&["tables", "create"]).status().await.unwrap().success());
+    deployment.publish(&[transaction("e", WALLET, "none")]).await;
+    let run = deployment.run_until_idle().await;
+    assert_eq!((run.code, run.count("recorded")), (Some(0), 1), "{} {}", run.summary, run.stderr);
+    assert_eq!(deployment.scan("wallet_records").await.len(), 1);
+}
+
 /// c-37: no secret is printed, logged, served or dead-lettered, at the noisiest level, whatever fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_ever_shown() {

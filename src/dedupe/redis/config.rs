@@ -32,7 +32,8 @@ pub struct RedisConfig {
     pub tls_ca_file: Option<PathBuf>,
     /// First part of every key.
     pub prefix: String,
-    /// Names the tables that the ids stand for, so that two installations never share ids.
+    /// Tells the tables that the ids stand for from all others, so that two installations never share ids: what is known of one
+    /// is unknown to the other.
     pub table_id: String,
     /// How long an id is remembered; at least one millisecond, no key is ever without it.
     pub ttl: Duration,

@@ -146,6 +146,24 @@ fn key_schema(
     std::iter::once(element(partition, KeyType::Hash)).chain(sort).collect()
 }
 
+/// What tells these tables from all others, also from earlier ones of the same names.
+///
+/// # Errors
+///
+/// They cannot be described, or are not there.
+pub async fn identity(dynamo: &Dynamo) -> Result<String, StoreError> {
+    let name = dynamo.table_name(Table::Records);
+    let table = describe_one(dynamo, Table::Records).await?;
+    let table = table.ok_or_else(|| StoreError::Refused(format!("{name} does not exist")))?;
+    // A server that speaks DynamoDB's protocol may give no id.
+    let made = || {
+        let (arn, at) = (table.table_arn.as_ref()?, table.creation_date_time?);
+        Some(format!("{arn}@{}", at.as_nanos()))
+    };
+    let identity = table.table_id.clone().or_else(made);
+    identity.ok_or_else(|| StoreError::Refused(format!("{name} has neither an id nor a name and time of its creation")))
+}
+
 async fn wait_until_active(dynamo: &Dynamo, table: Table, deadline: Instant) -> Result<(), StoreError> {
     loop {
         let status = describe_one(dynamo, table).await?.and_then(|description| description.table_status);
