@@ -9,6 +9,7 @@ mod commits;
 mod config;
 mod context;
 mod faults;
+mod line;
 mod lists;
 mod lookup;
 mod mailbox;
@@ -16,8 +17,10 @@ mod native;
 mod orders;
 mod reader;
 mod rebalance;
+mod round;
 mod slot;
 mod start;
+mod survey;
 mod wake;
 mod watch;
 
@@ -166,7 +169,7 @@ impl Source for KafkaSource {
         Box::pin(async move {
             let deadline = Instant::now() + SURVEY;
             let task =
-                tokio::task::spawn_blocking(move || lookup::survey(&consumer, &cluster, &topic, policy, deadline));
+                tokio::task::spawn_blocking(move || survey::survey(&consumer, &cluster, &topic, policy, deadline));
             task.await
                 .map_err(|error| SourceError::Fatal(format!("the survey ended early: {error}")))?
                 .map_err(SourceError::Fatal)
