@@ -107,6 +107,7 @@ const OWNED_OPTIONS: &[(&str, &str)] = &[
     ("partition.assignment.strategy", ""),
     ("test.mock.num.brokers", ""),
     ("enable.metrics.push", ""),
+    ("allow.auto.create.topics", ""),
     ("group.id", ""),
     ("group.instance.id", "kafka.group_instance_id"),
     ("bootstrap.servers", "kafka.bootstrap_servers"),

@@ -87,6 +87,9 @@ impl KafkaConnection {
     pub(crate) fn client_config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", "recordkeeper");
+        // A producer or admin client that asks about a missing topic would otherwise have it created, with a broker's
+        // defaults for partitions and replicas.
+        config.set("allow.auto.create.topics", "false");
         let sasl = !matches!(self.auth, Auth::None);
         let protocol = match (sasl, self.tls) {
             (false, false) => "plaintext",
@@ -191,6 +194,7 @@ const OWNED: &[(&str, &str)] = &[
     ("max.poll.interval.ms", "it has a setting of its own"),
     ("test.mock.num.brokers", "an embedded cluster is chosen by name"),
     ("enable.metrics.push", "the broker's telemetry is not used"),
+    ("allow.auto.create.topics", "a missing topic is reported, never created unasked"),
 ];
 
 impl KafkaSourceConfig {
@@ -302,11 +306,40 @@ mod tests {
 
     #[test]
     fn a_setting_that_the_promises_rest_on_is_refused_by_name() {
-        for name in ["auto.offset.reset", "enable.auto.commit", "session.timeout.ms", "partition.assignment.strategy"] {
+        for name in [
+            "auto.offset.reset",
+            "enable.auto.commit",
+            "session.timeout.ms",
+            "partition.assignment.strategy",
+            "allow.auto.create.topics",
+        ] {
             let mut config = config();
             config.options.insert(name.into(), "1".into());
             let error = config.consumer_config().unwrap_err().to_string();
             assert!(error.contains(name) && error.contains("remove it"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_client_of_the_cluster_has_a_missing_topic_created() {
+        let connection = KafkaConnection::plaintext("127.0.0.1:1");
+        // librdkafka's default for producers and admin clients is true.
+        assert_eq!(connection.client_config().get("allow.auto.create.topics"), Some("false"));
+        assert!(connection.options().contains(&("allow.auto.create.topics".into(), "false".into())));
+    }
+
+    #[test]
+    fn what_is_refused_here_is_refused_when_the_settings_are_read() {
+        for (name, _) in OWNED {
+            let env = |variable: &str| match variable {
+                "RECORDKEEPER_KAFKA_BOOTSTRAP_SERVERS" => Some("a:1".to_owned()),
+                "RECORDKEEPER_DEDUPE" => Some("memory".to_owned()),
+                "AWS_DEFAULT_REGION" => Some("eu-central-1".to_owned()),
+                "RECORDKEEPER_KAFKA_OPTIONS" => Some(format!("{name}=1")),
+                _ => None,
+            };
+            let found = crate::config::load(&crate::config::ConfigArgs::default(), env).unwrap_err();
+            assert!(found.iter().any(|told| told.to_string().contains(name)), "{name}: {found:?}");
         }
     }
 

@@ -1,46 +1,34 @@
 //! What must be asked of the cluster before a partition can be read: ids, committed offsets, the log's ends. Blocking
-//! calls with deadlines, on a thread of their own, so that the reader keeps polling.
+//! calls with deadlines, on a thread of their own, so that the reader keeps polling. A partition that cannot be looked up
+//! holds up neither the others nor other questions for longer than one call.
 
-use std::collections::HashSet;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::config::StartPolicy;
 use super::context::{Context, Key};
+use super::line::{Asked, Line, Question};
 use super::native;
+use super::round::{Prepared, Round, trouble};
 use super::wake::Wake;
 use crate::event::{Partition, PartitionRef, Position};
-use crate::source::{Assignment, Survey};
+use crate::source::Assignment;
 
 /// One call's deadline.
-const CALL: Duration = Duration::from_secs(10);
+pub(super) const CALL: Duration = Duration::from_secs(10);
 /// Pause between two tries of one lookup.
-const RETRY: Duration = Duration::from_millis(500);
-
-/// What the reader asks.
-pub(super) enum Question {
-    /// Where these partitions stand. Tried again until answered or no longer wanted.
-    Assignments { keys: Vec<Key>, wanted: Arc<AtomicBool> },
-    /// Whether the cluster answers and these topics exist.
-    Probe(Vec<String>),
-    /// How much of these topics' partitions the group has not committed, without those that are ours.
-    Others { topics: Vec<String>, ours: HashSet<Key> },
-}
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 /// What comes back.
 pub(super) enum Answer {
-    Assignments {
-        found: Vec<(Key, Assignment)>,
-        wanted: Arc<AtomicBool>,
-    },
+    /// Where these partitions stand.
+    Assignments(Vec<(Asked, Assignment)>),
     /// What is in the way, and that it is tried again.
     Trouble(String),
     Healthy,
@@ -62,7 +50,7 @@ impl Cluster {
         Ok(self.0.get_or_init(|| id).clone())
     }
 
-    fn partition(
+    pub(super) fn partition(
         &self,
         consumer: &BaseConsumer<Context>,
         topic: &str,
@@ -87,33 +75,54 @@ pub(super) fn run(
     answers: &Sender<Answer>,
     reader: &Wake,
 ) {
-    while let Ok(question) = questions.recv() {
-        let answer = match question {
-            Question::Probe(topics) => probe(consumer, &topics),
-            Question::Others { topics, ours } => match others(consumer, &topics, &ours) {
-                Ok(left) => Answer::Others(left),
-                Err(why) => Answer::Trouble(why),
-            },
-            Question::Assignments { keys, wanted } => loop {
-                match assignments(consumer, cluster, &keys) {
-                    Ok(found) => break Answer::Assignments { found, wanted },
-                    Err(why) if wanted.load(Ordering::Relaxed) => {
-                        let told = answers.send(Answer::Trouble(why));
-                        reader.wake();
-                        if told.is_err() {
-                            return;
-                        }
-                        std::thread::sleep(RETRY);
-                    }
-                    Err(_) => break Answer::Assignments { found: Vec::new(), wanted },
+    let mut line = Line::default();
+    while listen(&mut line, questions) {
+        let Some(question) = line.next(Instant::now()) else { continue };
+        let mut told = Vec::new();
+        match question {
+            Question::Probe(topics) => told.push(probe(consumer, &topics)),
+            Question::Others { topics, ours } => {
+                told.push(others(consumer, &topics, &ours).map_or_else(Answer::Trouble, Answer::Others));
+            }
+            Question::Assignments(asked) => {
+                let round = Round::of(prepare(consumer, cluster, asked), |key| watermarks(consumer, &key.0, key.1));
+                if !round.found.is_empty() {
+                    told.push(Answer::Assignments(round.found));
                 }
-            },
-        };
-        if answers.send(answer).is_err() {
-            return;
+                told.extend(trouble(&round.failed).map(Answer::Trouble));
+                let now = Instant::now();
+                line.push(Question::Assignments(round.untried), now);
+                line.push(
+                    Question::Assignments(round.failed.into_iter().map(|(asked, _)| asked).collect()),
+                    now + RETRY,
+                );
+            }
+        }
+        for answer in told {
+            if answers.send(answer).is_err() {
+                return;
+            }
         }
         reader.wake();
     }
+}
+
+/// Waits until there is a question to be put, and lets in all that have come. False when nobody can ask any more.
+fn listen(line: &mut Line, questions: &Receiver<Question>) -> bool {
+    let heard = match line.due_in(Instant::now()) {
+        None => questions.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        Some(pause) => questions.recv_timeout(pause),
+    };
+    let now = Instant::now();
+    match heard {
+        Ok(question) => line.push(question, now),
+        Err(RecvTimeoutError::Timeout) => {}
+        Err(RecvTimeoutError::Disconnected) => return false,
+    }
+    while let Ok(question) = questions.try_recv() {
+        line.push(question, now);
+    }
+    true
 }
 
 fn probe(consumer: &BaseConsumer<Context>, topics: &[String]) -> Answer {
@@ -139,6 +148,7 @@ fn others(consumer: &BaseConsumer<Context>, topics: &[String], ours: &HashSet<Ke
         let numbers = found.partitions().iter().map(|partition| (topic.clone(), partition.id()));
         let keys: Vec<Key> = numbers.filter(|key| !ours.contains(key)).collect();
         for ((topic, number), committed) in keys.iter().zip(committed(consumer, &keys)?) {
+            let committed = committed?;
             let (low, high) = watermarks(consumer, topic, *number)?;
             left += high.saturating_sub(committed.map_or(low, Position::next_offset).max(low));
         }
@@ -161,64 +171,100 @@ pub(super) fn topic_trouble(topic: &str, code: RDKafkaErrorCode) -> String {
     }
 }
 
-fn assignments(
+/// All that a topic and the group can tell of these partitions at once, or why one cannot be read for now.
+fn prepare(
     consumer: &BaseConsumer<Context>,
     cluster: &Cluster,
-    keys: &[Key],
-) -> Result<Vec<(Key, Assignment)>, String> {
-    let topics: BTreeSet<&str> = keys.iter().map(|(topic, _)| topic.as_str()).collect();
-    let mut ids = BTreeMap::new();
-    for topic in topics {
-        ids.insert(topic, topic_id(consumer, topic)?);
+    asked: Vec<Asked>,
+) -> Vec<(Asked, Result<Prepared, String>)> {
+    let names: BTreeSet<&str> = asked.iter().map(|asked| asked.key.0.as_str()).collect();
+    let topics: BTreeMap<String, Result<Topic, String>> =
+        names.into_iter().map(|name| (name.to_owned(), Topic::look_up(consumer, name))).collect();
+    let partition = |(topic, number): &Key| {
+        let found = topics.get(topic).ok_or_else(|| format!("topic {topic}: no answer"))?.as_ref()?;
+        found.readable(topic, *number)?;
+        cluster.partition(consumer, topic, &found.id, *number)
+    };
+    let partitions: Vec<Result<PartitionRef, String>> = asked.iter().map(|asked| partition(&asked.key)).collect();
+    let there = asked.iter().zip(&partitions).filter(|(_, partition)| partition.is_ok());
+    let keys: Vec<Key> = there.map(|(asked, _)| asked.key.clone()).collect();
+    let mut committed = match committed(consumer, &keys) {
+        Ok(each) => each,
+        Err(why) => vec![Err(why); keys.len()],
     }
-    let committed = committed(consumer, keys)?;
-    let mut found = Vec::with_capacity(keys.len());
-    for (key, checkpoint) in keys.iter().zip(committed) {
-        let (topic, number) = (key.0.as_str(), key.1);
-        let (low, high) = watermarks(consumer, topic, number)?;
-        let id = ids.get(topic).map_or("", String::as_str);
-        let assignment = Assignment {
-            partition: cluster.partition(consumer, topic, id, number)?,
-            checkpoint,
-            log_start: Position::before_offset(low),
-            log_end: Position::before_offset(high),
+    .into_iter();
+    let seed = |partition: Result<PartitionRef, String>| {
+        let partition = partition?;
+        let checkpoint = committed.next().ok_or_else(|| format!("{partition}: no answer"))??;
+        Ok(Prepared { partition, checkpoint })
+    };
+    asked.into_iter().zip(partitions.into_iter().map(seed)).collect()
+}
+
+/// What a topic says of itself.
+pub(super) struct Topic {
+    pub(super) id: String,
+    /// Its partitions, and which of them have a leader now.
+    pub(super) partitions: BTreeMap<i32, bool>,
+}
+
+impl Topic {
+    /// # Errors
+    /// What is in the way, for people.
+    pub(super) fn look_up(consumer: &BaseConsumer<Context>, topic: &str) -> Result<Self, String> {
+        let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(|error| format!("topic {topic}: {error}"))?;
+        let found = metadata.topics().first().ok_or_else(|| topic_trouble(topic, RDKafkaErrorCode::UnknownTopic))?;
+        if let Some(error) = found.error() {
+            return Err(topic_trouble(topic, error.into()));
+        }
+        let partitions = found.partitions().iter().map(|partition| (partition.id(), partition.leader() >= 0)).collect();
+        let broker = metadata.brokers().first().ok_or("the cluster tells of no broker")?.id();
+        let id = match native::topic_id(consumer.client(), topic, broker, CALL) {
+            Ok(id) => id,
+            // Brokers before 2.8 have no topic ids; an operator's epoch stands in for them.
+            Err(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion) => String::new(),
+            Err(code) => return Err(topic_trouble(topic, code)),
         };
-        found.push((key.clone(), assignment));
+        Ok(Self { id, partitions })
     }
-    Ok(found)
+
+    /// Says at once what librdkafka would find out by waiting for its whole deadline.
+    pub(super) fn readable(&self, topic: &str, number: i32) -> Result<(), String> {
+        match self.partitions.get(&number) {
+            Some(true) => Ok(()),
+            Some(false) => {
+                Err(format!("partition {topic}/{number} has no leader: bring back the brokers that hold it"))
+            }
+            None => Err(format!("partition {topic}/{number} is not known to the cluster (yet)")),
+        }
+    }
 }
 
-fn topic_id(consumer: &BaseConsumer<Context>, topic: &str) -> Result<String, String> {
-    let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(|error| format!("topic {topic}: {error}"))?;
-    let broker = metadata.brokers().first().ok_or("the cluster tells of no broker")?.id();
-    match native::topic_id(consumer.client(), topic, broker, CALL) {
-        Ok(id) => Ok(id),
-        // Brokers before 2.8 have no topic ids; an operator's epoch stands in for them.
-        Err(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion) => Ok(String::new()),
-        Err(code) => Err(topic_trouble(topic, code)),
-    }
-}
+/// A checkpoint, or why it cannot be told.
+pub(super) type Committed = Result<Option<Position>, String>;
 
-/// The checkpoints of these partitions, in their order.
-fn committed(consumer: &BaseConsumer<Context>, keys: &[Key]) -> Result<Vec<Option<Position>>, String> {
+/// The checkpoints of these partitions, in their order; an error of one is its own.
+pub(super) fn committed(consumer: &BaseConsumer<Context>, keys: &[Key]) -> Result<Vec<Committed>, String> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut list = TopicPartitionList::with_capacity(keys.len());
     for (topic, number) in keys {
         list.add_partition(topic, *number);
     }
     let list = consumer.committed_offsets(list, CALL).map_err(|error| format!("committed offsets: {error}"))?;
-    keys.iter()
-        .map(|(topic, number)| {
-            let element = list.find_partition(topic, *number).ok_or_else(|| format!("{topic}/{number}: no answer"))?;
-            element.error().map_err(|error| format!("committed offset of {topic}/{number}: {error}"))?;
-            match element.offset() {
-                Offset::Offset(next) => Ok(Some(Position::before_offset(u64::try_from(next).unwrap_or(0)))),
-                Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => Ok(None),
-            }
-        })
-        .collect()
+    let one = |(topic, number): &Key| {
+        let element = list.find_partition(topic, *number).ok_or_else(|| format!("{topic}/{number}: no answer"))?;
+        element.error().map_err(|error| format!("committed offset of {topic}/{number}: {error}"))?;
+        match element.offset() {
+            Offset::Offset(next) => Ok(Some(Position::before_offset(u64::try_from(next).unwrap_or(0)))),
+            Offset::Beginning | Offset::End | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => Ok(None),
+        }
+    };
+    Ok(keys.iter().map(one).collect())
 }
 
-fn watermarks(consumer: &BaseConsumer<Context>, topic: &str, number: i32) -> Result<(u64, u64), String> {
+pub(super) fn watermarks(consumer: &BaseConsumer<Context>, topic: &str, number: i32) -> Result<(u64, u64), String> {
     let (low, high) = consumer
         .fetch_watermarks(topic, number, CALL)
         .map_err(|error: KafkaError| format!("offsets of {topic}/{number}: {error}"))?;
@@ -232,85 +278,4 @@ fn watermarks(consumer: &BaseConsumer<Context>, topic: &str, number: i32) -> Res
 pub(super) fn log_end(consumer: &BaseConsumer<Context>, partition: &Partition) -> Result<Position, String> {
     let number = partition.name.parse().map_err(|_| format!("{partition} is no partition of Kafka"))?;
     watermarks(consumer, &partition.topic, number).map(|(_, high)| Position::before_offset(high))
-}
-
-/// For every partition of the topic: the checkpoint found, else where the policy points.
-///
-/// # Errors
-/// What is in the way, for people.
-pub(super) fn survey(
-    consumer: &BaseConsumer<Context>,
-    cluster: &Cluster,
-    topic: &str,
-    policy: StartPolicy,
-    deadline: Instant,
-) -> Result<Vec<Survey>, String> {
-    loop {
-        let tried = survey_once(consumer, cluster, topic, policy);
-        if tried.is_ok() || Instant::now() + RETRY >= deadline {
-            return tried;
-        }
-        std::thread::sleep(RETRY);
-    }
-}
-
-fn survey_once(
-    consumer: &BaseConsumer<Context>,
-    cluster: &Cluster,
-    topic: &str,
-    policy: StartPolicy,
-) -> Result<Vec<Survey>, String> {
-    let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(|error| format!("topic {topic}: {error}"))?;
-    let found = metadata.topics().first().ok_or_else(|| topic_trouble(topic, RDKafkaErrorCode::UnknownTopic))?;
-    if let Some(error) = found.error() {
-        return Err(topic_trouble(topic, error.into()));
-    }
-    let mut keys: Vec<Key> = found.partitions().iter().map(|partition| (topic.to_owned(), partition.id())).collect();
-    keys.sort();
-    let id = topic_id(consumer, topic)?;
-    let committed = committed(consumer, &keys)?;
-    let by_time = match policy {
-        StartPolicy::Earliest | StartPolicy::Latest => None,
-        StartPolicy::At(time) => {
-            let ms = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-            let mut list = TopicPartitionList::with_capacity(keys.len());
-            for (topic, number) in &keys {
-                list.add_partition_offset(topic, *number, Offset::Offset(i64::try_from(ms).unwrap_or(i64::MAX)))
-                    .map_err(|error| format!("topic {topic}: {error}"))?;
-            }
-            Some(
-                consumer
-                    .offsets_for_times(list, CALL)
-                    .map_err(|error| format!("offsets of {topic} by time: {error}"))?,
-            )
-        }
-    };
-    keys.iter()
-        .zip(committed)
-        .map(|((topic, number), checkpoint)| {
-            let start = match checkpoint {
-                Some(position) => position,
-                None => {
-                    let (low, high) = watermarks(consumer, topic, *number)?;
-                    Position::before_offset(match (policy, &by_time) {
-                        (StartPolicy::Earliest, _) => low,
-                        (StartPolicy::Latest, _) | (StartPolicy::At(_), None) => high,
-                        (StartPolicy::At(_), Some(list)) => {
-                            let element = list
-                                .find_partition(topic, *number)
-                                .ok_or_else(|| format!("{topic}/{number}: no answer"))?;
-                            element.error().map_err(|error| format!("offset of {topic}/{number} by time: {error}"))?;
-                            match element.offset() {
-                                Offset::Offset(next) => u64::try_from(next).unwrap_or(low),
-                                // Nothing that late yet.
-                                Offset::End => high,
-                                Offset::Beginning | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => high,
-                            }
-                        }
-                    })
-                }
-            };
-            Ok(Survey { partition: cluster.partition(consumer, topic, &id, *number)?, start })
-        })
-        .collect()
 }

@@ -9,6 +9,7 @@ mod commits;
 mod config;
 mod context;
 mod faults;
+mod line;
 mod lists;
 mod lookup;
 mod mailbox;
@@ -16,8 +17,10 @@ mod native;
 mod orders;
 mod reader;
 mod rebalance;
+mod round;
 mod slot;
 mod start;
+mod survey;
 mod wake;
 mod watch;
 
@@ -170,7 +173,7 @@ impl Source for KafkaSource {
     fn survey(&mut self, topic: &str) -> Answer<Vec<Survey>> {
         let (consumer, cluster) = (Arc::clone(&self.consumer), Arc::clone(&self.cluster));
         let (topic, policy) = (topic.to_owned(), self.start);
-        asked(move || lookup::survey(&consumer, &cluster, &topic, policy, Instant::now() + SURVEY))
+        asked(move || survey::survey(&consumer, &cluster, &topic, policy, Instant::now() + SURVEY))
     }
 
     fn log_end(&mut self, partition: &PartitionRef) -> Answer<Position> {

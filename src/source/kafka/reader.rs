@@ -16,8 +16,9 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::Lags;
 use super::context::{Context, Key, Note};
+use super::line::{Asked, Question};
 use super::lists::{list_of, offset_of};
-use super::lookup::{Answer, Question};
+use super::lookup::Answer;
 use super::mailbox::Mailbox;
 use super::orders::{Close, Order, Orders};
 use super::rebalance::Leaving;
@@ -191,10 +192,12 @@ impl Reader {
         self.settled();
         let consumer = Arc::clone(&self.parts.consumer);
         let list = list_of(keys.iter().map(|key| (key, Offset::Offset(0))));
+        let mut wanted = Vec::with_capacity(keys.len());
         for key in &keys {
             match self.open_slot(key) {
-                Some(slot) => {
+                Some((slot, asked)) => {
                     self.slots.insert(key.clone(), slot);
+                    wanted.push(asked);
                 }
                 None => self.parts.mailbox.fatal(format!("librdkafka has no queue for {}/{}", key.0, key.1)),
             }
@@ -204,12 +207,10 @@ impl Reader {
         self.expect("pause", consumer.pause(&list));
         self.expect("assign", consumer.incremental_assign(&list));
         self.expect("pause", consumer.pause(&list));
-        if !keys.is_empty() {
-            self.look_up(keys);
-        }
+        self.ask(Question::Assignments(wanted));
     }
 
-    fn open_slot(&self, key: &Key) -> Option<Slot> {
+    fn open_slot(&self, key: &Key) -> Option<(Slot, Asked)> {
         let mut queue = self.parts.consumer.split_partition_queue(&key.0, key.1)?;
         let ready = Arc::new(AtomicBool::new(true));
         let (flag, wake) = (Arc::clone(&ready), self.parts.wake.clone());
@@ -219,17 +220,6 @@ impl Reader {
         });
         let topic = std::ffi::CString::new(key.0.as_str()).ok()?;
         Some(Slot::new(key.clone(), topic, queue, ready))
-    }
-
-    pub(super) fn look_up(&mut self, keys: Vec<Key>) {
-        let wanted = Arc::new(AtomicBool::new(true));
-        for key in &keys {
-            if let Some(slot) = self.slots.get_mut(key) {
-                slot.stage = Stage::LookingUp;
-                slot.wanted = Arc::clone(&wanted);
-            }
-        }
-        self.ask(Question::Assignments { keys, wanted });
     }
 
     pub(super) fn ask(&self, question: Question) {
@@ -254,11 +244,10 @@ impl Reader {
                     self.probing = false;
                     self.well();
                 }
-                Answer::Assignments { found, wanted } => {
+                Answer::Assignments(found) => {
                     let mut told = Vec::with_capacity(found.len());
-                    for (key, assignment) in found {
-                        let slot = self.slots.get_mut(&key).filter(|slot| Arc::ptr_eq(&slot.wanted, &wanted));
-                        if let Some(slot) = slot.filter(|slot| slot.stage == Stage::LookingUp) {
+                    for (asked, assignment) in found {
+                        if let Some(slot) = self.slots.get_mut(&asked.key).filter(|_| asked.is_wanted()) {
                             slot.stage = Stage::Announced;
                             slot.partition = Some(assignment.partition.clone());
                             told.push(assignment);
@@ -385,3 +374,6 @@ fn fill(slot: &mut Slot, limits: BatchLimits, faults: &mut Vec<(Key, KafkaError)
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,6 @@
 //! Giving partitions back: drain, commit, let go; and leaving the group altogether.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
@@ -11,7 +10,6 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use super::context::{Key, Note};
 use super::lists::list_of;
 use super::reader::Reader;
-use super::slot::Stage;
 use crate::source::SourceEvent;
 
 /// How long the commit of what was drained may take.
@@ -31,13 +29,9 @@ impl Reader {
         let mut partitions = Vec::with_capacity(keys.len());
         for key in &keys {
             let Some(slot) = self.slots.get_mut(key) else { continue };
-            slot.wanted.store(false, Ordering::Relaxed);
-            // What was not handed over yet is the next owner's to read.
-            let announced = !matches!(slot.stage, Stage::LookingUp) || slot.partition.is_some();
-            slot.stage = Stage::Leaving;
-            if let Some(partition) = slot.partition.clone().filter(|_| announced) {
-                partitions.push(partition);
-            }
+            slot.leave();
+            // Known to the engine only where it was announced once.
+            partitions.extend(slot.partition.clone());
         }
         // librdkafka tells of the next revocation only after the answer to the last; should it not, that is answered now.
         if let Some(earlier) = self.leaving.take() {
@@ -118,9 +112,6 @@ impl Reader {
                 group = self.parts.group,
                 "the last offsets were not committed in time; what they cover is read again"
             );
-        }
-        for slot in self.slots.values() {
-            slot.wanted.store(false, Ordering::Relaxed);
         }
         self.leaving = None;
         self.slots.clear();

@@ -11,15 +11,17 @@ use rdkafka::message::BorrowedMessage;
 
 use super::commits::Commits;
 use super::context::{Context, Key};
+use super::line::{Asked, Ticket};
 use super::native;
 use crate::event::{PartitionRef, Position};
 use crate::source::{RawBatch, RawMessage};
 
 /// What the engine knows of an assigned partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Being looked up; the engine does not know of it yet, or is to be told anew.
-    LookingUp,
+    /// Being looked up; the engine does not know of it yet, or is to be told anew. The ticket comes with a question and
+    /// keeps it wanted, so that neither is there without the other.
+    LookingUp(Ticket),
     /// Announced; fetches nothing until it is started.
     Announced,
     /// To be started at this offset as soon as librdkafka takes it; tried since.
@@ -40,6 +42,7 @@ pub(super) struct Open {
     next: u64,
     /// What the last batch took, to size the next one.
     last_bytes: usize,
+    last_messages: usize,
 }
 
 impl Open {
@@ -49,6 +52,7 @@ impl Open {
         if self.since.is_none() {
             self.since = Some(Instant::now());
             self.bytes.reserve(self.last_bytes.min(limits.bytes_max));
+            self.messages.reserve(self.last_messages.min(limits.messages_max));
         }
         let bytes = &mut self.bytes;
         let key = message.key().map(|key| append(bytes, key));
@@ -67,6 +71,10 @@ impl Open {
     pub(super) fn is_full(&self, limits: BatchLimits) -> bool {
         self.messages.len() >= limits.messages_max || self.bytes.len() >= limits.bytes_max
     }
+
+    fn discard(&mut self) {
+        *self = Self { next: self.next, ..Self::default() };
+    }
 }
 
 pub(super) struct Slot {
@@ -75,8 +83,6 @@ pub(super) struct Slot {
     pub(super) queue: PartitionQueue<Context>,
     /// Set by librdkafka when the queue is no longer empty.
     pub(super) ready: Arc<AtomicBool>,
-    /// Cleared when the lookup's answer is of no use any more.
-    pub(super) wanted: Arc<AtomicBool>,
     pub(super) stage: Stage,
     pub(super) partition: Option<PartitionRef>,
     pub(super) commits: Commits,
@@ -101,14 +107,20 @@ pub(super) struct BatchLimits {
 }
 
 impl Slot {
-    pub(super) fn new(key: Key, topic: CString, queue: PartitionQueue<Context>, ready: Arc<AtomicBool>) -> Self {
-        Self {
+    /// With the question where to read from.
+    pub(super) fn new(
+        key: Key,
+        topic: CString,
+        queue: PartitionQueue<Context>,
+        ready: Arc<AtomicBool>,
+    ) -> (Self, Asked) {
+        let (ticket, asked) = Ticket::ask(key.clone());
+        let slot = Self {
             key,
             topic,
             queue,
             ready,
-            wanted: Arc::new(AtomicBool::new(true)),
-            stage: Stage::LookingUp,
+            stage: Stage::LookingUp(ticket),
             partition: None,
             commits: Commits::default(),
             derailed: false,
@@ -117,7 +129,22 @@ impl Slot {
             began: 0,
             end: 0,
             open: Open::default(),
-        }
+        };
+        (slot, asked)
+    }
+
+    /// Is looked up anew. What was read and not handed over is read again after the next start.
+    pub(super) fn look_up(&mut self) -> Asked {
+        let (ticket, asked) = Ticket::ask(self.key.clone());
+        self.stage = Stage::LookingUp(ticket);
+        self.open.discard();
+        asked
+    }
+
+    /// Is to be given back. What was read and not handed over is the next owner's to read.
+    pub(super) fn leave(&mut self) {
+        self.stage = Stage::Leaving;
+        self.open.discard();
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -136,8 +163,12 @@ impl Slot {
         self.ready.store(true, Ordering::Release);
     }
 
-    /// How long the open batch may wait for more; zero where it is due, `None` where there is none.
+    /// How long the open batch may wait for more; zero where it is due, `None` where there is none to be handed over.
     pub(super) fn due_in(&self, limits: BatchLimits) -> Option<Duration> {
+        if self.stage != Stage::Started {
+            // To be started elsewhere: the engine's next lane must not see it.
+            return None;
+        }
         let since = self.open.since?;
         let waited = if self.open.is_full(limits) || self.at_end { limits.linger } else { since.elapsed() };
         Some(limits.linger.saturating_sub(waited))
@@ -153,6 +184,7 @@ impl Slot {
         let bytes = std::mem::take(&mut self.open.bytes);
         let messages = std::mem::take(&mut self.open.messages);
         self.open.last_bytes = bytes.len();
+        self.open.last_messages = messages.len();
         Some(RawBatch { partition, bytes, messages })
     }
 
@@ -179,7 +211,59 @@ fn append(bytes: &mut Vec<u8>, part: &[u8]) -> std::ops::Range<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::lag;
+    use rdkafka::config::FromClientConfigAndContext;
+    use rdkafka::consumer::BaseConsumer;
+
+    use super::*;
+    use crate::event::Partition;
+    use crate::source::kafka::config::KafkaConnection;
+
+    const LIMITS: BatchLimits = BatchLimits { messages_max: 10, bytes_max: 1000, linger: Duration::ZERO };
+
+    /// A partition that is read, with one message that waits to be handed over.
+    fn reading() -> Slot {
+        let connection = KafkaConnection::plaintext("127.0.0.1:1");
+        let config = connection.client_config().set("group.id", "g").clone();
+        let consumer = Arc::new(BaseConsumer::from_config_and_context(&config, Context::new(&connection)).unwrap());
+        let queue = consumer.split_partition_queue("t", 0).unwrap();
+        let (mut slot, _asked) = Slot::new(("t".into(), 0), c"t".into(), queue, Arc::default());
+        slot.partition = Some(Arc::new(Partition {
+            cluster: "c".into(),
+            topic: "t".into(),
+            topic_id: String::new(),
+            epoch: 0,
+            name: "0".into(),
+        }));
+        slot.started(7);
+        let position = Position::Offset(7);
+        slot.open.messages.push(RawMessage { position, timestamp_ms: None, key: None, value: None, headers: vec![] });
+        slot.open.since = Some(Instant::now());
+        slot.open.next = 8;
+        slot
+    }
+
+    #[test]
+    fn what_was_read_before_a_new_lookup_or_a_farewell_is_never_handed_over() {
+        let mut slot = reading();
+        assert_eq!(slot.due_in(LIMITS), Some(Duration::ZERO));
+        let _asked = slot.look_up();
+        assert!(slot.take_batch().is_none());
+        // Nor once it is read again.
+        slot.started(3);
+        assert!(slot.take_batch().is_none());
+        let mut slot = reading();
+        slot.leave();
+        assert!(slot.take_batch().is_none());
+    }
+
+    #[test]
+    fn what_was_read_before_a_new_start_is_not_due() {
+        let mut slot = reading();
+        slot.stage = Stage::Starting(3, Instant::now());
+        assert_eq!(slot.due_in(LIMITS), None);
+        slot.started(3);
+        assert_eq!(slot.due_in(LIMITS), None);
+    }
 
     #[test]
     fn markers_after_the_last_message_are_no_lag_once_the_end_was_seen() {

@@ -27,7 +27,7 @@ impl Reader {
             .values()
             .filter_map(|slot| match slot.stage {
                 Stage::Starting(next, since) => Some((slot.key.clone(), next, since)),
-                Stage::LookingUp | Stage::Announced | Stage::Started | Stage::Leaving => None,
+                Stage::LookingUp(_) | Stage::Announced | Stage::Started | Stage::Leaving => None,
             })
             .collect();
         for (key, next, since) in waiting {

@@ -7,7 +7,8 @@ use rdkafka::error::KafkaError;
 
 use super::context::Key;
 use super::faults::{Fault, classify};
-use super::lookup::{Question, topic_trouble};
+use super::line::Question;
+use super::lookup::topic_trouble;
 use super::reader::Reader;
 use super::slot::Stage;
 use super::{lock, native};
@@ -117,8 +118,8 @@ impl Reader {
         }
         tracing::warn!("{}/{} cannot be read on, its start is looked up again: {reason}", slot.key.0, slot.key.1);
         slot.derailed = true;
-        let key = slot.key.clone();
-        self.look_up(vec![key]);
+        let asked = slot.look_up();
+        self.ask(Question::Assignments(vec![asked]));
     }
 
     pub(super) fn unwell(&mut self, why: String) {
@@ -129,7 +130,11 @@ impl Reader {
         }
     }
 
+    /// The cluster answers; all is well only when it has told of every partition that it gave us.
     pub(super) fn well(&mut self) {
+        if self.slots.values().any(|slot| matches!(slot.stage, Stage::LookingUp(_))) {
+            return;
+        }
         if self.trouble.take().is_some() {
             self.settled_since = Instant::now();
             let detail = "the cluster answers and every topic exists".to_owned();

@@ -102,6 +102,7 @@ const OWNED: &[&str] = &[
     "queue.buffering.max.messages",
     "transactional.id",
     "partitioner",
+    "allow.auto.create.topics",
 ];
 
 /// One topic of one cluster.

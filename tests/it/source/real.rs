@@ -1,13 +1,15 @@
 //! What only a real broker, or only the embedded one, can show.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::{BaseProducer, FutureProducer, Producer};
+use rdkafka::producer::{BaseProducer, DefaultProducerContext, FutureProducer, Producer};
 use recordkeeper::event::Position;
-use recordkeeper::source::kafka::{GroupProtocol, KafkaSourceConfig, StartPolicy};
+use recordkeeper::source::kafka::{GroupProtocol, KafkaConnection, KafkaSourceConfig, StartPolicy};
 use recordkeeper::source::{Source, SourceEvent};
+use recordkeeper::topic::kafka::{KafkaTopic, KafkaTopicConfig, TopicError};
 
 use super::member::{Member, PATIENCE, config, numbers, producer, values, write, write_with};
 use super::{World, fresh};
@@ -229,6 +231,99 @@ async fn wait_for_health(member: &mut Member, wanted: bool) {
             SourceEvent::Revoked { ack, .. } => drop(ack),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// An embedded cluster and a topic of it, some of whose partitions have no leader.
+fn leaderless(partitions: i32, without: &[i32]) -> (MockCluster<'static, DefaultProducerContext>, World) {
+    let cluster = MockCluster::new(1).unwrap();
+    let world = World {
+        bootstrap: cluster.bootstrap_servers(),
+        topic: fresh("events"),
+        group: fresh("group"),
+        protocol: GroupProtocol::Consumer,
+        _embedded: None,
+    };
+    cluster.create_topic(&world.topic, partitions, 1).unwrap();
+    for partition in without {
+        cluster.partition_leader(&world.topic, *partition, None).unwrap();
+    }
+    (cluster, world)
+}
+
+#[tokio::test]
+async fn a_partition_without_a_leader_is_named_and_the_others_are_read() {
+    let (cluster, world) = leaderless(3, &[1]);
+    write(&world, 0, numbers(0..2)).await;
+    write(&world, 2, numbers(2..4)).await;
+    let mut member = Member::join(config(&world));
+    let named = format!("partition {}/1 has no leader", world.topic);
+    let mut told = String::new();
+    while member.read.len() < 4 || !told.contains(&named) {
+        match member.event().await.unwrap() {
+            SourceEvent::Assigned(assigned) => member.start(&assigned),
+            SourceEvent::Batch(batch) => member.take(&batch),
+            SourceEvent::Health { ready: false, detail } => told = detail,
+            // Before anything was assigned.
+            SourceEvent::Health { .. } if told.is_empty() => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(member.owned.len(), 2);
+    cluster.partition_leader(&world.topic, 1, Some(1)).unwrap();
+    wait_for_health(&mut member, true).await;
+    write(&world, 1, numbers(4..6)).await;
+    member.read_until(6).await;
+    member.close().await;
+}
+
+#[tokio::test]
+async fn no_partition_is_forgotten_when_some_are_taken_while_they_are_looked_up() {
+    let (cluster, world) = leaderless(4, &[0, 1, 2, 3]);
+    let mut first = Member::join(config(&world));
+    until_leaders_are_missed(&mut first).await;
+    let mut second = Member::join(config(&world));
+    // It has its share as soon as it misses their leaders; the first has given them away before.
+    until_leaders_are_missed(&mut second).await;
+    for partition in 0..4 {
+        cluster.partition_leader(&world.topic, partition, Some(1)).unwrap();
+        write(&world, partition, numbers(0..1)).await;
+    }
+    while first.read.len() + second.read.len() < 4 {
+        tokio::select! {
+            other = first.step() => assert!(other.is_none(), "{other:?}"),
+            other = second.step() => assert!(other.is_none(), "{other:?}"),
+        }
+    }
+    assert!(!first.read.is_empty() && !second.read.is_empty());
+    first.close().await;
+    second.close().await;
+}
+
+async fn until_leaders_are_missed(member: &mut Member) {
+    loop {
+        match member.event().await.unwrap() {
+            SourceEvent::Health { ready: false, detail } if detail.contains("has no leader") => return,
+            SourceEvent::Health { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn asking_about_a_missing_topic_does_not_create_it() {
+    // It creates a topic for whoever asks and does not say otherwise, as brokers do by default.
+    let world = World::embedded(1);
+    for _ in 0..2 {
+        let topic = KafkaTopicConfig {
+            connection: KafkaConnection::plaintext(&world.bootstrap),
+            topic: "unheard-of".into(),
+            delivery_deadline: PATIENCE,
+            queue_messages_max: 1,
+            options: BTreeMap::new(),
+        };
+        let missing = KafkaTopic::connect(topic).await.err().unwrap();
+        assert!(matches!(missing, TopicError::Missing(_)), "{missing}");
     }
 }
 
