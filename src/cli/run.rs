@@ -258,7 +258,8 @@ async fn coordinator(
         });
     }
     let protocol = deployment.protocol.unwrap_or_else(|| backends::group_protocol(pipeline.protocol()));
-    let source = KafkaSource::connect(backends::kafka_source(settings, pipeline, protocol, deployment.until_idle))?;
+    let source = backends::kafka_source(settings, pipeline, protocol, deployment.until_idle);
+    let source = KafkaSource::connect(source, process.heartbeats.register("kafka-reader", beats))?;
     let limits = Limits {
         lane_bytes_max: engine.lane_bytes_max.as_usize(),
         memory_bytes_max: engine.memory_bytes_max.as_usize() / deployment.pipelines.len(),

@@ -39,6 +39,7 @@ pub(crate) use context::Context;
 
 use crate::event::{PartitionRef, Position};
 use crate::source::{Answer, Source, SourceError, SourceEvent, Survey};
+use crate::telemetry::Heartbeat;
 use lookup::Cluster;
 use mailbox::Mailbox;
 use orders::Orders;
@@ -77,12 +78,12 @@ pub struct KafkaSource {
 }
 
 impl KafkaSource {
-    /// Joins the group. Returns at once: whether the cluster can be reached is told by [`SourceEvent::Health`]. To be
-    /// called inside a Tokio runtime.
+    /// Joins the group. Returns at once: whether the cluster can be reached is told by [`SourceEvent::Health`]. The reader
+    /// touches `heartbeat` at least every few seconds. To be called inside a Tokio runtime.
     ///
     /// # Errors
     /// Settings that contradict the source or that librdkafka refuses, by name.
-    pub fn connect(config: KafkaSourceConfig) -> Result<Self, SourceError> {
+    pub fn connect(config: KafkaSourceConfig, heartbeat: Heartbeat) -> Result<Self, SourceError> {
         let client: ClientConfig = config.consumer_config()?;
         let context = Context::new(&config.connection);
         let mut consumer: BaseConsumer<Context> = BaseConsumer::from_config_and_context(&client, context)
@@ -130,6 +131,7 @@ impl KafkaSource {
             committer,
             answers,
             lags: lags.clone(),
+            heartbeat,
             wake,
             sleep,
         };

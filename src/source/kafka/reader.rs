@@ -26,6 +26,7 @@ use super::slot::{BatchLimits, Slot, Stage};
 use super::wake::{Sleep, Wake};
 use crate::event::PartitionRef;
 use crate::source::SourceEvent;
+use crate::telemetry::Heartbeat;
 
 /// The longest time between two looks at everything.
 const TICK: Duration = Duration::from_millis(100);
@@ -49,6 +50,7 @@ pub(super) struct Parts {
     pub(super) committer: Sender<TopicPartitionList>,
     pub(super) answers: Receiver<Answer>,
     pub(super) lags: Lags,
+    pub(super) heartbeat: Heartbeat,
     pub(super) wake: Wake,
     pub(super) sleep: Sleep,
 }
@@ -99,6 +101,7 @@ impl Reader {
     /// Runs until told to close or until librdkafka gives up for good.
     pub(super) fn run(mut self) {
         loop {
+            self.parts.heartbeat.touch();
             self.serve_group();
             self.serve_answers();
             let (orders, close) = self.parts.orders.take();

@@ -83,8 +83,10 @@ impl Reader {
         let consumer = Arc::clone(&self.parts.consumer);
         let unassigned = consumer.incremental_unassign(&list_of([(key, Offset::Invalid)]));
         self.expect("unassign", unassigned);
-        let assigned = consumer.incremental_assign(&list_of([(key, offset_of(next))]));
-        self.expect("assign", assigned);
+        if let Err(error) = consumer.incremental_assign(&list_of([(key, offset_of(next))])) {
+            // It would stay ours and never be read.
+            self.parts.mailbox.fatal(format!("librdkafka does not take {}/{} back: {error}", key.0, key.1));
+        }
         true
     }
 }

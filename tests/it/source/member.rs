@@ -9,6 +9,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use recordkeeper::event::{PartitionRef, Position};
 use recordkeeper::source::kafka::{KafkaConnection, KafkaSource, KafkaSourceConfig, StartPolicy};
 use recordkeeper::source::{Assignment, RawBatch, RawMessage, Source, SourceError, SourceEvent};
+use recordkeeper::telemetry::Heartbeats;
 
 use super::World;
 
@@ -53,7 +54,8 @@ pub struct Member {
 
 impl Member {
     pub fn join(config: KafkaSourceConfig) -> Self {
-        let source = Box::new(KafkaSource::connect(config).unwrap());
+        let heartbeat = Heartbeats::new().register("reader", PATIENCE);
+        let source = Box::new(KafkaSource::connect(config, heartbeat).unwrap());
         Self { source, owned: Vec::new(), read: Vec::new(), health: String::new() }
     }
 

@@ -42,6 +42,7 @@ impl Bench {
             committer,
             answers: answered,
             lags: Lags::default(),
+            heartbeat: crate::telemetry::Heartbeats::new().register("reader", Duration::from_secs(30)),
             wake,
             sleep,
         });
