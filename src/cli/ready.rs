@@ -10,8 +10,7 @@ use crate::config::Settings;
 use crate::pipeline::Pipeline;
 use crate::store::dynamodb::{Dynamo, tables};
 use crate::telemetry::{Condition, Dependency, Readiness};
-use crate::topic::Topic as _;
-use crate::topic::kafka::{KafkaTopic, describe};
+use crate::topic::kafka::{KafkaTopic, Measured, TopicReport, describe};
 
 use super::backends;
 
@@ -83,27 +82,28 @@ async fn look(
         looking.found(Dependency::SourceTopics, &problems).then_some(bytes_max)
     };
     let requests = async {
-        let topic = open(settings, &general.requests_topic).await;
+        let topic = open(settings, &general.requests_topic, Measured::BeforeCompression).await;
         looking.found(Dependency::RequestTopic, topic.as_ref().err().map_or(&[], std::slice::from_ref));
         topic.ok()
     };
-    let letters = open(settings, &general.dead_letters_topic);
+    // The broker measures letters: an event that is large and was sent compressed must have a place to go to.
+    let letters = open(settings, &general.dead_letters_topic, Measured::ByBroker);
     let (tables, sources, requests, letters) = tokio::join!(tables, sources, requests, letters);
     // Judged by the sources' sizes, so last.
-    let letters = letters.and_then(|topic| {
+    let letters = letters.and_then(|(topic, report)| {
         let needed = sources.unwrap_or(0) + LETTER_OVERHEAD_BYTES;
-        if topic.bytes_max() >= needed {
+        if report.bytes_max() >= needed {
             return Ok(topic);
         }
         Err(format!(
             "topic {} takes messages of {} bytes at most, and dead letters of its sources may have {needed}: raise its \
              max.message.bytes",
             general.dead_letters_topic,
-            topic.bytes_max()
+            report.bytes_max()
         ))
     });
     looking.found(Dependency::DeadLetterTopic, letters.as_ref().err().map_or(&[], std::slice::from_ref));
-    let (requests, letters) = requests.zip(letters.ok())?;
+    let ((requests, _), letters) = requests.zip(letters.ok())?;
     (tables && sources.is_some()).then_some(Topics { requests, letters })
 }
 
@@ -114,15 +114,16 @@ async fn source_topics(settings: &Settings, pipelines: &[Arc<Pipeline>]) -> (Vec
     let mut bytes_max = 0;
     for topic in pipelines.iter().flat_map(|pipeline| pipeline.topics()) {
         match describe(&connection, topic).await {
-            Ok(report) => bytes_max = bytes_max.max(report.message_bytes_max.unwrap_or(0)),
+            Ok(report) => bytes_max = bytes_max.max(report.bytes_max()),
             Err(error) => problems.push(error.to_string()),
         }
     }
     (problems, bytes_max)
 }
 
-async fn open(settings: &Settings, topic: &str) -> Result<Arc<KafkaTopic>, String> {
-    let topic = KafkaTopic::connect(backends::kafka_topic(settings, topic)).await.map_err(|error| error.to_string())?;
-    topic.check().await.map_err(|error| error.to_string())?;
-    Ok(Arc::new(topic))
+async fn open(settings: &Settings, topic: &str, measured: Measured) -> Result<(Arc<KafkaTopic>, TopicReport), String> {
+    let config = backends::kafka_topic(settings, topic, measured);
+    let topic = KafkaTopic::connect(config).await.map_err(|error| error.to_string())?;
+    let report = topic.check().await.map_err(|error| error.to_string())?;
+    Ok((Arc::new(topic), report))
 }

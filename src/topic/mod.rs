@@ -51,6 +51,6 @@ pub trait Topic: Send + Sync {
     /// Publishes all; one verdict a message, in order. Returns within the configured delivery deadline.
     fn publish<'a>(&'a self, messages: &'a [&'a Message]) -> BoxFuture<'a, Vec<Published>>;
 
-    /// The largest message, by [`Message::bytes`], that the topic takes.
+    /// The largest message, by [`Message::bytes`], that is sent at all.
     fn bytes_max(&self) -> usize;
 }

@@ -59,8 +59,21 @@ pub struct KafkaTopicConfig {
     pub delivery_deadline: Duration,
     /// Messages that wait inside librdkafka at most; more wait outside, within the deadline.
     pub queue_messages_max: usize,
+    /// The largest message that is sent, by [`Message::bytes`].
+    pub message_bytes_max: usize,
+    /// How messages are measured against the topic's own limit.
+    pub measured: Measured,
     /// Further librdkafka settings, passed through; those that this rests on are refused.
     pub options: BTreeMap<String, String>,
+}
+
+/// How a message is measured against the topic's `max.message.bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// Here, before compression: what is too large is told before anything is sent, whatever it would compress to.
+    BeforeCompression,
+    /// By the broker, after compression with zstd: where an event stood compressed, its copy fits, too.
+    ByBroker,
 }
 
 /// What the readiness check reports about a topic.
@@ -76,6 +89,13 @@ pub struct TopicReport {
     pub retention_ms: Option<i64>,
     /// The largest batch, in bytes; `None` where the cluster does not tell.
     pub message_bytes_max: Option<usize>,
+}
+
+impl TopicReport {
+    /// The largest batch, in bytes; Kafka's default where the cluster does not tell.
+    pub fn bytes_max(&self) -> usize {
+        self.message_bytes_max.unwrap_or(MESSAGE_BYTES_DEFAULT)
+    }
 }
 
 /// Kafka's default for `max.message.bytes`.
@@ -116,6 +136,7 @@ pub struct KafkaTopic {
     partitions: AtomicI32,
     counted: Mutex<Instant>,
     bytes_max: usize,
+    measured: Measured,
     deadline: Duration,
 }
 
@@ -132,18 +153,22 @@ impl KafkaTopic {
         }
         let admin = Admin::connect(&config.connection, &topic)?;
         let report = admin.report(&topic).await?;
-        let bytes_max = report.message_bytes_max.unwrap_or(MESSAGE_BYTES_DEFAULT);
+        let topic_bytes_max = report.bytes_max();
+        let (bytes_max, compression) = match config.measured {
+            Measured::BeforeCompression => (topic_bytes_max.min(config.message_bytes_max), "lz4"),
+            Measured::ByBroker => (config.message_bytes_max, "zstd"),
+        };
         let mut client = config.connection.client_config();
         client
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("compression.type", "lz4")
+            .set("compression.type", compression)
             .set("linger.ms", "5")
             .set("message.timeout.ms", config.delivery_deadline.as_millis().max(1).to_string())
             .set("queue.buffering.max.messages", config.queue_messages_max.max(1).to_string())
-            // librdkafka counts a message without its batch's frame and the topic with it: the topic has the last word.
+            // librdkafka counts without the batch's frame, the topic with it: the check here or the broker has the last word.
             .set("message.max.bytes", bytes_max.saturating_add(4096).clamp(1000, 1_000_000_000).to_string())
-            .set("batch.size", BATCH_BYTES.min(bytes_max).to_string())
+            .set("batch.size", BATCH_BYTES.min(topic_bytes_max).to_string())
             .set("enable.metrics.push", "false");
         for (name, value) in &config.options {
             client.set(name, value);
@@ -159,6 +184,7 @@ impl KafkaTopic {
             partitions: AtomicI32::new(partitions),
             counted: Mutex::new(Instant::now()),
             bytes_max,
+            measured: config.measured,
             deadline: config.delivery_deadline,
         })
     }
@@ -226,14 +252,17 @@ impl KafkaTopic {
         message: &Message,
         until: Instant,
     ) -> Result<DeliveryFuture, Published> {
-        if message.bytes() > self.bytes_max {
-            let why = format!(
-                "{} bytes are more than the {} that topic {} takes",
-                message.bytes(),
-                self.bytes_max,
-                self.topic
-            );
-            return Err(Published::Rejected(why));
+        let (bytes, most, topic) = (message.bytes(), self.bytes_max, &self.topic);
+        if bytes > most {
+            return Err(Published::Rejected(match self.measured {
+                Measured::BeforeCompression => {
+                    format!("{bytes} bytes are more than the {most} that topic {topic} may be sent")
+                }
+                Measured::ByBroker => format!(
+                    "{bytes} bytes are more than the {most} that may be sent to topic {topic}: raise \
+                     kafka.message_bytes_max"
+                ),
+            }));
         }
         loop {
             let record = FutureRecord {
@@ -249,8 +278,24 @@ impl KafkaTopic {
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) if Instant::now() < until => {
                     tokio::time::sleep(QUEUE_FULL).await;
                 }
-                Err((error, _)) => return Err(verdict(&error)),
+                Err((error, _)) => return Err(self.verdict(&error)),
             }
+        }
+    }
+
+    /// By code: what the topic will never take is rejected, all else is worth another try.
+    fn verdict(&self, error: &KafkaError) -> Published {
+        let topic = &self.topic;
+        match error.rdkafka_error_code() {
+            Some(code @ RDKafkaErrorCode::MessageSizeTooLarge) => {
+                Published::Rejected(format!("topic {topic}: {code}: raise its max.message.bytes"))
+            }
+            Some(
+                code @ (RDKafkaErrorCode::InvalidMessageSize
+                | RDKafkaErrorCode::InvalidRecord
+                | RDKafkaErrorCode::InvalidTimestamp),
+            ) => Published::Rejected(format!("topic {topic}: {code}")),
+            Some(_) | None => Published::Retry(error.to_string()),
         }
     }
 }
@@ -272,7 +317,7 @@ impl Topic for KafkaTopic {
                     Err(verdict) => verdict,
                     Ok(delivery) => match tokio::time::timeout_at(give_up, delivery).await {
                         Ok(Ok(Ok(_))) => Published::Durable,
-                        Ok(Ok(Err((error, _)))) => verdict(&error),
+                        Ok(Ok(Err((error, _)))) => self.verdict(&error),
                         Ok(Err(_)) => Published::Retry("the producer was replaced".to_owned()),
                         Err(_) => Published::Retry("no acknowledgement within the delivery deadline".to_owned()),
                     },
@@ -318,17 +363,4 @@ fn headers(message: &Message) -> Option<OwnedHeaders> {
             .iter()
             .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: value.as_ref() })),
     )
-}
-
-/// By code: what the topic will never take is rejected, all else is worth another try.
-fn verdict(error: &KafkaError) -> Published {
-    match error.rdkafka_error_code() {
-        Some(
-            code @ (RDKafkaErrorCode::MessageSizeTooLarge
-            | RDKafkaErrorCode::InvalidMessageSize
-            | RDKafkaErrorCode::InvalidRecord
-            | RDKafkaErrorCode::InvalidTimestamp),
-        ) => Published::Rejected(code.to_string()),
-        Some(_) | None => Published::Retry(error.to_string()),
-    }
 }
