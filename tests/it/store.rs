@@ -653,6 +653,27 @@ async fn keys_that_a_read_leaves_over_are_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_read_that_fails_troubles_its_own_keys_alone_and_reads_do_not_wait_for_each_other() {
+    let (_server, proxy, dynamo) = faulty_store().await;
+    let records: Vec<_> = (0..250).map(|at| record(&format!("r{at}"), "x", at)).collect();
+    let all: Vec<_> = records.iter().collect();
+    dynamo.insert(&all).await;
+    proxy.next("BatchGetItem", Fault::CallFails { code: "ThrottlingException" });
+    let verdicts = dynamo.insert(&all).await;
+    let (present, retried): (Vec<_>, Vec<_>) =
+        verdicts.iter().partition(|verdict| matches!(verdict, Inserted::Present(_)));
+    assert!(matches!((present.len(), retried.len()), (150, 100) | (200, 50)), "{verdicts:?}");
+    let throttled =
+        |verdict: &&Inserted| matches!(verdict, Inserted::Retry(retry) if retry.cause == RetryCause::Throttled);
+    assert!(retried.iter().all(throttled), "{retried:?}");
+    for _ in 0..2 {
+        proxy.next("BatchGetItem", Fault::WaitsForAnother);
+    }
+    let verdicts = dynamo.insert(&all).await;
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Inserted::Present(_))), "{verdicts:?}");
+}
+
+#[tokio::test]
 async fn a_call_refused_as_a_whole_finds_its_culprit_alone() {
     let (_server, proxy, dynamo) = faulty_store().await;
     let records: Vec<_> = (0..25).map(|at| record(&format!("w{at}"), "x", at)).collect();

@@ -250,10 +250,10 @@ impl Dynamo {
     async fn read_shards(&self) -> Result<ShardCounts, Trouble> {
         let key = |table| vec![shards::metadata_key(table), tables::METADATA_FROM.to_owned()];
         let keys = [key(Table::Records), key(Table::Wallets)];
-        let items = self.fetch(Table::Ledger, &keys, &[]).await?;
+        let fetched = self.fetch(Table::Ledger, &keys, &[]).await;
         let counts = |key: &Vec<String>| {
             let name = self.table_name(Table::Ledger);
-            let item = items.get(key).ok_or_else(|| {
+            let item = fetched.get(key)?.ok_or_else(|| {
                 let detail = format!("{name}: no shard counts under {}: run `recordkeeper tables create`", key[0]);
                 Trouble::Retry(Retry { cause: RetryCause::Refused, after: None, detail })
             })?;

@@ -149,8 +149,8 @@ impl Dynamo {
 
     async fn look_once(&self, write: &crate::event::StateWrite) -> Result<Step, Trouble> {
         let (table, key) = (state::table(write), key(&write.key));
-        let items = self.fetch(table, std::slice::from_ref(&key), &[]).await?;
-        let Some(item) = items.get(&key) else {
+        let fetched = self.fetch(table, std::slice::from_ref(&key), &[]).await;
+        let Some(item) = fetched.get(&key)? else {
             self.known.remove(&state::key_hash(&write.key));
             return Ok(Step::Again(Next::Insert));
         };

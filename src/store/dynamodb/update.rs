@@ -146,23 +146,21 @@ impl Dynamo {
             let mut keys: Vec<_> = places.iter().map(|at| key(&writes[*at].key)).collect();
             keys.sort_unstable();
             keys.dedup();
-            let found = self.fetch(table, &keys, &[]).await;
+            let fetched = self.fetch(table, &keys, &[]).await;
             for at in places {
                 let write = writes[at];
-                match &found {
-                    Err(trouble) => verdicts[at] = Some(trouble.clone().into()),
-                    Ok(items) => match items.get(&key(&write.key)).map(|item| state::compare(write, item)) {
-                        None => {
-                            self.known.remove(&state::key_hash(&write.key));
-                            again.push((at, Next::Insert));
-                        }
-                        Some(Ok(Some(verdict))) => verdicts[at] = Some(verdict),
-                        Some(Ok(None)) => again.push((at, Next::Update)),
-                        Some(Err(what)) => {
-                            let what = format!("{:?}: {what}", write.key);
-                            verdicts[at] = Some(garbled(&self.table_name(table), &what).into());
-                        }
-                    },
+                match fetched.get(&key(&write.key)).map(|item| item.map(|item| state::compare(write, item))) {
+                    Err(trouble) => verdicts[at] = Some(trouble.into()),
+                    Ok(None) => {
+                        self.known.remove(&state::key_hash(&write.key));
+                        again.push((at, Next::Insert));
+                    }
+                    Ok(Some(Ok(Some(verdict)))) => verdicts[at] = Some(verdict),
+                    Ok(Some(Ok(None))) => again.push((at, Next::Update)),
+                    Ok(Some(Err(what))) => {
+                        let what = format!("{:?}: {what}", write.key);
+                        verdicts[at] = Some(garbled(&self.table_name(table), &what).into());
+                    }
                 }
             }
         }
