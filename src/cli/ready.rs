@@ -1,6 +1,6 @@
 //! Waiting until everything that a run depends on is there, and saying what to do where it is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// A dead letter is its event, whole, and headers: the dead-letter topic takes this much more than the sources.
 const LETTER_OVERHEAD_BYTES: usize = 64 * 1024;
 
+/// Letters wait for a person, who may be away for a while.
+const LETTERS_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
+
 /// The topics to publish to.
 pub struct Topics {
     /// Creation requests.
@@ -36,7 +39,7 @@ pub async fn wait(
     readiness: &Readiness,
     stop: &CancellationToken,
 ) -> Option<Topics> {
-    let looking = Looking { readiness, said: Mutex::default() };
+    let looking = Looking { readiness, said: Mutex::default(), warned: Mutex::default() };
     let topics = stop.run_until_cancelled(async {
         loop {
             if let Some(topics) = look(settings, dynamo, pipelines, &looking).await {
@@ -52,6 +55,7 @@ pub async fn wait(
 struct Looking<'a> {
     readiness: &'a Readiness,
     said: Mutex<BTreeMap<Dependency, String>>,
+    warned: Mutex<BTreeSet<String>>,
 }
 
 impl Looking<'_> {
@@ -66,6 +70,17 @@ impl Looking<'_> {
             tracing::warn!("not ready: {what}");
         }
         problems.is_empty()
+    }
+
+    /// What a run can go on with, and should not for long: each once in the log.
+    fn doubt(&self, doubts: impl IntoIterator<Item = String>) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        for doubt in doubts {
+            if !warned.contains(&doubt) {
+                tracing::warn!("{doubt}");
+                warned.insert(doubt);
+            }
+        }
     }
 }
 
@@ -84,26 +99,29 @@ async fn look(
     let requests = async {
         let topic = open(settings, &general.requests_topic, Measured::BeforeCompression).await;
         looking.found(Dependency::RequestTopic, topic.as_ref().err().map_or(&[], std::slice::from_ref));
-        topic.ok()
+        let (topic, report) = topic.ok()?;
+        looking.doubt(report.durability_doubts(&general.requests_topic));
+        Some(topic)
     };
     // The broker measures letters: an event that is large and was sent compressed must have a place to go to.
     let letters = open(settings, &general.dead_letters_topic, Measured::ByBroker);
     let (tables, sources, requests, letters) = tokio::join!(tables, sources, requests, letters);
     // Judged by the sources' sizes, so last.
     let letters = letters.and_then(|(topic, report)| {
+        let name = &general.dead_letters_topic;
+        looking.doubt(report.durability_doubts(name).into_iter().chain(report.retention_doubts(name, LETTERS_KEPT)));
         let needed = sources.unwrap_or(0) + LETTER_OVERHEAD_BYTES;
         if report.bytes_max() >= needed {
             return Ok(topic);
         }
         Err(format!(
-            "topic {} takes messages of {} bytes at most, and dead letters of its sources may have {needed}: raise its \
+            "topic {name} takes messages of {} bytes at most, and dead letters of its sources may have {needed}: raise its \
              max.message.bytes",
-            general.dead_letters_topic,
             report.bytes_max()
         ))
     });
     looking.found(Dependency::DeadLetterTopic, letters.as_ref().err().map_or(&[], std::slice::from_ref));
-    let ((requests, _), letters) = requests.zip(letters.ok())?;
+    let (requests, letters) = requests.zip(letters.ok())?;
     (tables && sources.is_some()).then_some(Topics { requests, letters })
 }
 

@@ -25,6 +25,8 @@ pub enum Fault {
     KeysLeftOver,
     /// Not applied; the whole call fails with this code.
     CallFails { code: &'static str },
+    /// Not applied; answered by this text.
+    Answers(&'static str),
     /// Held until another call comes that is held.
     WaitsForAnother,
 }
@@ -88,6 +90,7 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     match fault {
         None if operation == "BatchExecuteStatement" => without_refused(&shared, &headers, &body).await,
         None => forward(&shared, &headers, &body).await.into_response(),
+        Some(Fault::Answers(text)) => (StatusCode::OK, text).into_response(),
         Some(Fault::WaitsForAnother) => {
             shared.pair.wait().await;
             forward(&shared, &headers, &body).await.into_response()

@@ -479,6 +479,26 @@ async fn tables_are_made_once_and_what_is_wrong_with_them_is_told() {
     assert_eq!(descriptions[0].indexes[0].1, ["wallet_shard", "sort"]);
 }
 
+/// A first call that gave up waiting for new tables left their recovery off: the next one finds them there.
+#[tokio::test]
+async fn point_in_time_recovery_is_switched_on_wherever_it_is_off() {
+    const OFF: &str = r#"{"ContinuousBackupsDescription": {"ContinuousBackupsStatus": "ENABLED",
+        "PointInTimeRecoveryDescription": {"PointInTimeRecoveryStatus": "DISABLED"}}}"#;
+    const ON: &str = r#"{"ContinuousBackupsDescription": {"ContinuousBackupsStatus": "ENABLED",
+        "PointInTimeRecoveryDescription": {"PointInTimeRecoveryStatus": "ENABLED"}}}"#;
+    let (_server, proxy, dynamo) = faulty_store().await;
+    for answer in [OFF, OFF, ON, OFF, OFF] {
+        proxy.next("DescribeContinuousBackups", Fault::Answers(answer));
+    }
+    for _ in 0..4 {
+        proxy.next("UpdateContinuousBackups", Fault::Answers(ON));
+    }
+    let options = TableOptions { point_in_time_recovery: true, ..options() };
+    let report = tables::create(&dynamo, &options).await.unwrap();
+    assert!(report.tables.iter().all(|(_, made)| *made == Made::Exists), "{report:?}");
+    assert_eq!(proxy.calls("UpdateContinuousBackups"), 4);
+}
+
 #[tokio::test]
 async fn wrong_settings_are_told() {
     let good = config("http://127.0.0.1:9");

@@ -9,7 +9,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use recordkeeper::embedded::kafka::EmbeddedKafka;
 use recordkeeper::source::kafka::KafkaConnection;
 use recordkeeper::topic::kafka::topics::{TopicSpec, create_missing};
-use recordkeeper::topic::kafka::{KafkaTopic, KafkaTopicConfig, Measured, TopicError, partition_of};
+use recordkeeper::topic::kafka::{KafkaTopic, KafkaTopicConfig, Measured, TopicError, describe, partition_of};
 use recordkeeper::topic::{Message, Placement, Published, Topic};
 
 use crate::deployment::{Deployment, Event};
@@ -173,6 +173,26 @@ async fn a_large_event_that_was_sent_compressed_has_its_letter() {
     let mut bytes: Vec<_> = letters.iter().map(|letter| letter.payload().unwrap().len()).collect();
     bytes.sort_unstable();
     assert_eq!(bytes, [b"not json".len(), large.len()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_are_made_to_keep_letters_and_those_that_do_not_are_named_once_at_start() {
+    let deployment = Deployment::start("kept", "wallets", 1).await;
+    let letters = deployment.topic("letters");
+    let env =
+        [("RECORDKEEPER_DEAD_LETTERS_TOPIC", letters.as_str()), ("RECORDKEEPER_KAFKA_NEW_TOPIC_REPLICATION", "1")];
+    let made = deployment.command(&["tables", "create", "--topics"]).envs(env).output().await.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let report = describe(&KafkaConnection::plaintext(&deployment.bootstrap), &letters).await.unwrap();
+    assert_eq!((report.min_insync_replicas, report.retention_ms), (Some(1), Some(-1)));
+    // The deployment's own topic for letters has Kafka's retention of a week.
+    let run = deployment.run_until_idle().await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let times = |text: &str| run.stderr.matches(text).count();
+    assert_eq!(times(&format!("topic {} keeps messages for 168 hours", deployment.dead_letters)), 1, "{}", run.stderr);
+    for topic in [&deployment.dead_letters, &deployment.requests] {
+        assert_eq!(times(&format!("topic {topic} has one replica")), 1, "{}", run.stderr);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 //! connect: the cluster is away, the topic is missing, a setting is wrong ([`TopicError`]).
 
 mod murmur2;
+mod report;
 pub mod topics;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::source::kafka::{Context, KafkaConnection, setting_fault};
 use topics::Admin;
 
 pub use murmur2::partition_of;
+pub use report::TopicReport;
 
 /// Why a topic cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,30 +78,6 @@ pub enum Measured {
     ByBroker,
 }
 
-/// What the readiness check reports about a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicReport {
-    /// How many partitions.
-    pub partitions: usize,
-    /// The lowest number of replicas of a partition.
-    pub replication: usize,
-    /// How many replicas must have a message before it counts; `None` where the cluster does not tell.
-    pub min_insync_replicas: Option<u32>,
-    /// How long messages are kept, in milliseconds, -1 for ever; `None` where the cluster does not tell.
-    pub retention_ms: Option<i64>,
-    /// The largest batch, in bytes; `None` where the cluster does not tell.
-    pub message_bytes_max: Option<usize>,
-}
-
-impl TopicReport {
-    /// The largest batch, in bytes; Kafka's default where the cluster does not tell.
-    pub fn bytes_max(&self) -> usize {
-        self.message_bytes_max.unwrap_or(MESSAGE_BYTES_DEFAULT)
-    }
-}
-
-/// Kafka's default for `max.message.bytes`.
-const MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
 /// librdkafka's default for `batch.size`; a larger one would make batches that the topic refuses as a whole.
 const BATCH_BYTES: usize = 1_000_000;
 /// How old the number of partitions may be.
