@@ -228,3 +228,17 @@ async fn an_unreachable_cluster_is_no_verdict_for_ever() {
     assert!(matches!(&verdicts[..], [Published::Retry(_)]), "{verdicts:?}");
     cluster.broker_up(-1).unwrap();
 }
+
+#[tokio::test]
+async fn a_producer_that_is_given_up_is_replaced() {
+    use rdkafka_sys::{RDKafkaApiKey, rd_kafka_resp_err_t};
+    let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+    cluster.create_topic("fatal", 1, 1).unwrap();
+    // Fatal to an idempotent producer, whose id is asked for at its start.
+    let refused = rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::InitProducerId, &[refused]);
+    let topic = KafkaTopic::connect(config(&cluster.bootstrap_servers(), "fatal")).await.unwrap();
+    let verdicts = topic.publish(&[&message(None, Some(b"v"))]).await;
+    assert!(matches!(&verdicts[..], [Published::Retry(_)]), "{verdicts:?}");
+    assert_eq!(topic.publish(&[&message(None, Some(b"v"))]).await, [Published::Durable]);
+}

@@ -9,7 +9,7 @@ pub mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
@@ -110,7 +110,7 @@ pub struct KafkaTopic {
     admin: Admin,
     // A std mutex: held to clone the handle or to replace it, never across an await. librdkafka's idempotent producer is
     // of no use after a fatal error and is then made anew.
-    producer: Mutex<FutureProducer<Context>>,
+    producer: Arc<Mutex<FutureProducer<Context>>>,
     partitions: AtomicI32,
     counted: Mutex<Instant>,
     bytes_max: usize,
@@ -158,7 +158,7 @@ impl KafkaTopic {
             client,
             connection: config.connection,
             admin,
-            producer: Mutex::new(producer),
+            producer: Arc::new(Mutex::new(producer)),
             partitions: AtomicI32::new(partitions),
             counted: Mutex::new(Instant::now()),
             bytes_max,
@@ -179,19 +179,29 @@ impl KafkaTopic {
         self.producer.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A new producer in place of one that librdkafka has given up.
-    fn replace_if_dead(&self, used: &FutureProducer<Context>) {
+    /// A new producer in place of one that librdkafka has given up. To make one and to end one (which waits for its thread)
+    /// takes a while: not on a thread that others wait for.
+    async fn replace_if_dead(&self, used: FutureProducer<Context>) {
         let Some((code, why)) = used.client().fatal_error() else { return };
         tracing::warn!(topic = self.topic, "the producer is made anew after a fatal error: {code}: {why}");
-        match make_producer(&self.client, &self.connection, &self.topic) {
-            Ok(new) => {
-                let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-                // Another call may have done it already.
-                if producer.client().fatal_error().is_some() {
-                    *producer = new;
-                }
-            }
-            Err(error) => tracing::error!(topic = self.topic, "{error}"),
+        let (client, connection, topic) = (self.client.clone(), self.connection.clone(), self.topic.clone());
+        let current = Arc::clone(&self.producer);
+        let replaced = tokio::task::spawn_blocking(move || {
+            let new = make_producer(&client, &connection, &topic)?;
+            let mut producer = current.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another call may have done it already; then the new one goes.
+            let gone = match producer.client().fatal_error() {
+                Some(_) => std::mem::replace(&mut *producer, new),
+                None => new,
+            };
+            drop(producer);
+            drop((gone, used));
+            Ok::<_, TopicError>(())
+        });
+        match replaced.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(topic = self.topic, "{error}"),
+            Err(error) => tracing::error!(topic = self.topic, "the producer could not be made anew: {error}"),
         }
     }
 
@@ -204,9 +214,9 @@ impl KafkaTopic {
             }
             *counted = Instant::now();
         }
-        let (producer, topic) = (producer.clone(), self.topic.clone());
+        let (producer, topic, patience) = (producer.clone(), self.topic.clone(), METADATA.min(self.deadline));
         let asked =
-            tokio::task::spawn_blocking(move || topics::partition_count(producer.client(), &topic, METADATA)).await;
+            tokio::task::spawn_blocking(move || topics::partition_count(producer.client(), &topic, patience)).await;
         match asked {
             Ok(Ok(count)) => self.partitions.store(count, Ordering::Relaxed),
             Ok(Err(error)) => {
@@ -281,14 +291,14 @@ impl KafkaTopic {
 impl Topic for KafkaTopic {
     fn publish<'a>(&'a self, messages: &'a [&'a Message]) -> BoxFuture<'a, Vec<Published>> {
         Box::pin(async move {
+            let until = Instant::now() + self.deadline;
             let producer = self.producer();
             self.refresh_partitions(&producer).await;
-            let until = Instant::now() + self.deadline;
             let mut under_way = Vec::with_capacity(messages.len());
             for message in messages {
                 under_way.push(self.enqueue(&producer, message, until).await);
             }
-            let give_up = tokio::time::Instant::from_std(Instant::now() + self.deadline + REPORT_GRACE);
+            let give_up = tokio::time::Instant::from_std(until + REPORT_GRACE);
             let mut verdicts = Vec::with_capacity(under_way.len());
             for delivery in under_way {
                 verdicts.push(match delivery {
@@ -301,7 +311,7 @@ impl Topic for KafkaTopic {
                     },
                 });
             }
-            self.replace_if_dead(&producer);
+            self.replace_if_dead(producer).await;
             verdicts
         })
     }
