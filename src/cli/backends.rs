@@ -150,9 +150,7 @@ pub async fn dynamo(
         },
         shards: ShardCounts { records: shards(dynamodb.record_shards), wallets: shards(dynamodb.inventory_shards) },
     };
-    let metrics = metrics
-        .map(|metrics| CallMetrics { calls: metrics.store_calls.clone(), seconds: metrics.store_call_seconds.clone() });
-    Dynamo::connect(config, metrics).await.context("dynamodb")
+    Dynamo::connect(config, metrics.map(CallMetrics::of)).await.context("dynamodb")
 }
 
 /// The cache in front of the judge.

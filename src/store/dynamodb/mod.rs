@@ -176,7 +176,7 @@ impl Dynamo {
             return Err(StoreError::Setting("no AWS region: set AWS_REGION".to_owned()));
         }
         let mut client = aws_sdk_dynamodb::config::Builder::from(&shared);
-        if let Some(metrics) = metrics {
+        if let Some(metrics) = metrics.clone() {
             client = client.interceptor(metrics);
         }
         let client = Client::from_conf(client.build());
@@ -186,7 +186,8 @@ impl Dynamo {
             let name = format!("{}{}", config.table_prefix, table.name());
             Calls::new(
                 client.clone(),
-                name,
+                (table, name),
+                metrics.clone(),
                 (slots.clone(), config.calls_in_flight_max),
                 Budget::new(units, Instant::now()),
                 config.call_deadline,
@@ -219,11 +220,6 @@ impl Dynamo {
     /// A table's full name.
     pub fn table_name(&self, table: Table) -> String {
         format!("{}{}", self.config.table_prefix, table.name())
-    }
-
-    /// Write units a second that a table is held to at the moment; `None` where there is no limit.
-    pub fn write_rate(&self, table: Table) -> Option<f64> {
-        self.calls(table).rate()
     }
 
     pub(crate) fn calls(&self, table: Table) -> &Arc<Calls> {
