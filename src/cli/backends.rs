@@ -12,7 +12,7 @@ use crate::pipeline::Pipeline;
 use crate::source::kafka::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, StartPolicy};
 use crate::store::dynamodb::{CallMetrics, Dynamo, DynamoConfig, ShardCounts, Shards, StaticCredentials, WriteUnits};
 use crate::telemetry::Metrics;
-use crate::topic::kafka::KafkaTopicConfig;
+use crate::topic::kafka::{KafkaTopicConfig, Measured};
 
 /// Ids that the in-process cache holds at most: about 100 MB.
 const MEMORY_IDS_MAX: std::num::NonZeroUsize = std::num::NonZeroUsize::new(500_000).unwrap();
@@ -103,7 +103,7 @@ pub fn group_protocol(protocol: Protocol) -> GroupProtocol {
 }
 
 /// What a topic to publish to is told.
-pub fn kafka_topic(settings: &Settings, topic: &str) -> KafkaTopicConfig {
+pub fn kafka_topic(settings: &Settings, topic: &str, measured: Measured) -> KafkaTopicConfig {
     let mut options = settings.kafka.options.clone();
     options.insert("client.id".to_owned(), settings.kafka.client_id.clone());
     KafkaTopicConfig {
@@ -111,6 +111,8 @@ pub fn kafka_topic(settings: &Settings, topic: &str) -> KafkaTopicConfig {
         topic: topic.to_owned(),
         delivery_deadline: settings.kafka.message_timeout,
         queue_messages_max: 10_000,
+        message_bytes_max: settings.kafka.message_bytes_max.as_usize(),
+        measured,
         options,
     }
 }
@@ -148,9 +150,7 @@ pub async fn dynamo(
         },
         shards: ShardCounts { records: shards(dynamodb.record_shards), wallets: shards(dynamodb.inventory_shards) },
     };
-    let metrics = metrics
-        .map(|metrics| CallMetrics { calls: metrics.store_calls.clone(), seconds: metrics.store_call_seconds.clone() });
-    Dynamo::connect(config, metrics).await.context("dynamodb")
+    Dynamo::connect(config, metrics.map(CallMetrics::of)).await.context("dynamodb")
 }
 
 /// The cache in front of the judge.

@@ -14,7 +14,7 @@ use crate::embedded::kafka::EmbeddedKafka;
 use crate::generate::{Events, GenerateArgs, Plan, TRANSACTION_TOPIC, WALLET_TOPIC};
 use crate::source::kafka::GroupProtocol;
 use crate::store::dynamodb::tables::{self, TableOptions};
-use crate::topic::kafka::KafkaTopic;
+use crate::topic::kafka::{KafkaTopic, Measured};
 use crate::topic::{Message, Placement, Published, Topic as _};
 
 use super::run::{Deployment, Process, consume, embedded_settings, progress, show_summary, start_admin, start_process};
@@ -125,7 +125,10 @@ async fn feed(deployment: &Deployment, process: &Process, events: u64) -> anyhow
     let settings = &deployment.settings;
     let mut topics = Vec::new();
     for name in [WALLET_TOPIC, TRANSACTION_TOPIC] {
-        topics.push((name, KafkaTopic::connect(backends::kafka_topic(settings, name)).await?));
+        topics.push((
+            name,
+            KafkaTopic::connect(backends::kafka_topic(settings, name, Measured::BeforeCompression)).await?,
+        ));
     }
     let generated = events.min(10_000_000).to_string();
     let partitions = PARTITIONS.to_string();

@@ -1,6 +1,6 @@
 //! Waiting until everything that a run depends on is there, and saying what to do where it is not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,8 +10,7 @@ use crate::config::Settings;
 use crate::pipeline::Pipeline;
 use crate::store::dynamodb::{Dynamo, tables};
 use crate::telemetry::{Condition, Dependency, Readiness};
-use crate::topic::Topic as _;
-use crate::topic::kafka::{KafkaTopic, describe};
+use crate::topic::kafka::{KafkaTopic, Measured, TopicReport, describe};
 
 use super::backends;
 
@@ -19,6 +18,9 @@ use super::backends;
 const PAUSE: Duration = Duration::from_secs(2);
 /// A dead letter is its event, whole, and headers: the dead-letter topic takes this much more than the sources.
 const LETTER_OVERHEAD_BYTES: usize = 64 * 1024;
+
+/// Letters wait for a person, who may be away for a while.
+const LETTERS_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// The topics to publish to.
 pub struct Topics {
@@ -37,7 +39,7 @@ pub async fn wait(
     readiness: &Readiness,
     stop: &CancellationToken,
 ) -> Option<Topics> {
-    let looking = Looking { readiness, said: Mutex::default() };
+    let looking = Looking { readiness, said: Mutex::default(), warned: Mutex::default() };
     let topics = stop.run_until_cancelled(async {
         loop {
             if let Some(topics) = look(settings, dynamo, pipelines, &looking).await {
@@ -53,6 +55,7 @@ pub async fn wait(
 struct Looking<'a> {
     readiness: &'a Readiness,
     said: Mutex<BTreeMap<Dependency, String>>,
+    warned: Mutex<BTreeSet<String>>,
 }
 
 impl Looking<'_> {
@@ -67,6 +70,17 @@ impl Looking<'_> {
             tracing::warn!("not ready: {what}");
         }
         problems.is_empty()
+    }
+
+    /// What a run can go on with, and should not for long: each once in the log.
+    fn doubt(&self, doubts: impl IntoIterator<Item = String>) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        for doubt in doubts {
+            if !warned.contains(&doubt) {
+                tracing::warn!("{doubt}");
+                warned.insert(doubt);
+            }
+        }
     }
 }
 
@@ -83,23 +97,27 @@ async fn look(
         looking.found(Dependency::SourceTopics, &problems).then_some(bytes_max)
     };
     let requests = async {
-        let topic = open(settings, &general.requests_topic).await;
+        let topic = open(settings, &general.requests_topic, Measured::BeforeCompression).await;
         looking.found(Dependency::RequestTopic, topic.as_ref().err().map_or(&[], std::slice::from_ref));
-        topic.ok()
+        let (topic, report) = topic.ok()?;
+        looking.doubt(report.durability_doubts(&general.requests_topic));
+        Some(topic)
     };
-    let letters = open(settings, &general.dead_letters_topic);
+    // The broker measures letters: an event that is large and was sent compressed must have a place to go to.
+    let letters = open(settings, &general.dead_letters_topic, Measured::ByBroker);
     let (tables, sources, requests, letters) = tokio::join!(tables, sources, requests, letters);
     // Judged by the sources' sizes, so last.
-    let letters = letters.and_then(|topic| {
+    let letters = letters.and_then(|(topic, report)| {
+        let name = &general.dead_letters_topic;
+        looking.doubt(report.durability_doubts(name).into_iter().chain(report.retention_doubts(name, LETTERS_KEPT)));
         let needed = sources.unwrap_or(0) + LETTER_OVERHEAD_BYTES;
-        if topic.bytes_max() >= needed {
+        if report.bytes_max() >= needed {
             return Ok(topic);
         }
         Err(format!(
-            "topic {} takes messages of {} bytes at most, and dead letters of its sources may have {needed}: raise its \
+            "topic {name} takes messages of {} bytes at most, and dead letters of its sources may have {needed}: raise its \
              max.message.bytes",
-            general.dead_letters_topic,
-            topic.bytes_max()
+            report.bytes_max()
         ))
     });
     looking.found(Dependency::DeadLetterTopic, letters.as_ref().err().map_or(&[], std::slice::from_ref));
@@ -114,15 +132,16 @@ async fn source_topics(settings: &Settings, pipelines: &[Arc<Pipeline>]) -> (Vec
     let mut bytes_max = 0;
     for topic in pipelines.iter().flat_map(|pipeline| pipeline.topics()) {
         match describe(&connection, topic).await {
-            Ok(report) => bytes_max = bytes_max.max(report.message_bytes_max.unwrap_or(0)),
+            Ok(report) => bytes_max = bytes_max.max(report.bytes_max()),
             Err(error) => problems.push(error.to_string()),
         }
     }
     (problems, bytes_max)
 }
 
-async fn open(settings: &Settings, topic: &str) -> Result<Arc<KafkaTopic>, String> {
-    let topic = KafkaTopic::connect(backends::kafka_topic(settings, topic)).await.map_err(|error| error.to_string())?;
-    topic.check().await.map_err(|error| error.to_string())?;
-    Ok(Arc::new(topic))
+async fn open(settings: &Settings, topic: &str, measured: Measured) -> Result<(Arc<KafkaTopic>, TopicReport), String> {
+    let config = backends::kafka_topic(settings, topic, measured);
+    let topic = KafkaTopic::connect(config).await.map_err(|error| error.to_string())?;
+    let report = topic.check().await.map_err(|error| error.to_string())?;
+    Ok((Arc::new(topic), report))
 }

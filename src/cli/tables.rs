@@ -72,16 +72,8 @@ async fn create_topics(global: &GlobalArgs, settings: &Settings) -> Result<ExitC
         pipelines.iter().flat_map(|pipeline| pipeline.topics()).map(String::as_str).collect();
     names.insert(&settings.general.requests_topic);
     let partitions = i32::try_from(settings.kafka.new_topic_partitions)?;
-    let replication = Some(i32::try_from(settings.kafka.new_topic_replication)?);
-    let spec = |name: &str, settings: Vec<(String, String)>| TopicSpec {
-        name: name.to_owned(),
-        partitions,
-        replication,
-        settings,
-    };
-    let mut wanted: Vec<TopicSpec> = names.into_iter().map(|name| spec(name, Vec::new())).collect();
-    let letters = vec![("max.message.bytes".to_owned(), LETTER_BYTES_MAX.to_string())];
-    wanted.push(spec(&settings.general.dead_letters_topic, letters));
+    let replication = i32::try_from(settings.kafka.new_topic_replication)?;
+    let wanted = topic_specs(names, &settings.general.dead_letters_topic, partitions, replication);
     let created = create_missing(&backends::kafka_connection(settings), &wanted).await?;
     let mut out = std::io::stdout().lock();
     for topic in &wanted {
@@ -89,4 +81,44 @@ async fn create_topics(global: &GlobalArgs, settings: &Settings) -> Result<ExitC
         writeln!(out, "topic {}: {made}", topic.name)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The topics as they are made: a broker may be away without an acknowledged message being lost, and letters wait for a
+/// person for as long as that takes.
+fn topic_specs(names: BTreeSet<&str>, letters: &str, partitions: i32, replication: i32) -> Vec<TopicSpec> {
+    let spec = |name: &str, further: &[(&str, String)]| {
+        let in_sync = ("min.insync.replicas", (replication - 1).max(1).to_string());
+        let settings = std::iter::once(&in_sync).chain(further);
+        TopicSpec {
+            name: name.to_owned(),
+            partitions,
+            replication: Some(replication),
+            settings: settings.map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+        }
+    };
+    let mut wanted: Vec<TopicSpec> = names.into_iter().map(|name| spec(name, &[])).collect();
+    let of_letters = [("max.message.bytes", LETTER_BYTES_MAX.to_string()), ("retention.ms", "-1".to_owned())];
+    wanted.push(spec(letters, &of_letters));
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_replica_loses_no_message_and_time_no_letter() {
+        let setting = |spec: &TopicSpec, wanted: &str| {
+            spec.settings.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone())
+        };
+        for (replication, in_sync) in [(1, "1"), (2, "1"), (3, "2"), (5, "4")] {
+            let specs = topic_specs(BTreeSet::from(["a", "b"]), "letters", 12, replication);
+            assert_eq!(specs.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>(), ["a", "b", "letters"]);
+            for spec in &specs {
+                assert_eq!(setting(spec, "min.insync.replicas").as_deref(), Some(in_sync), "{spec:?}");
+                let retention = (spec.name == "letters").then_some("-1");
+                assert_eq!(setting(spec, "retention.ms").as_deref(), retention, "{spec:?}");
+            }
+        }
+    }
 }

@@ -2,8 +2,6 @@
 //!
 //! An append inserts if absent: two writers that believe in the same end cannot both extend it.
 
-use std::collections::BTreeMap;
-
 use futures::future::BoxFuture;
 
 use super::{Appended, Chain, ChainEnd, Entry, Ledger, Outcomes, StartItem};
@@ -62,7 +60,7 @@ impl Ledger for Dynamo {
 
     fn start_item<'a>(&'a self, chain: &'a Chain, proposed: &'a StartItem) -> BoxFuture<'a, Result<StartItem, Retry>> {
         Box::pin(async move {
-            let starts: BTreeMap<_, _> = proposed
+            let starts = proposed
                 .starts
                 .iter()
                 .map(|(name, position)| (name.clone(), Value::Text(position.sort_key())))
@@ -72,7 +70,7 @@ impl Ledger for Dynamo {
                 ("format", Value::Number(FORMAT.to_string())),
                 ("from", Value::Text(START_FROM.to_owned())),
                 ("ledger_id", Value::Text(start_key(chain))),
-                ("starts", Value::Map(starts)),
+                ("starts", Value::map(starts)),
             ];
             if let Some(Answer::Trouble(trouble)) = self.insert_ledger_items(vec![attributes]).await.pop() {
                 return Err(retry(trouble));
@@ -205,7 +203,7 @@ fn read(item: &Item) -> Result<(Entry, Digest), String> {
 
 fn read_start(item: &Item) -> Result<StartItem, String> {
     let Some(Value::Map(starts)) = item.get("starts") else { return Err("starts is no map".to_owned()) };
-    let read = |(name, value): (&String, &Value)| {
+    let read = |(name, value): &(String, Value)| {
         let position = value.text().and_then(Position::from_sort_key).ok_or(format!("start of {name} is no position"));
         Ok((name.clone(), position?))
     };

@@ -38,8 +38,7 @@ pub(super) fn message(parts: &Parts, batch: &RawBatch, item: &Item, refusal: &Re
     add("detail", refusal.detail.clone());
     add("class", "permanent".to_owned());
     add("attempt", "1".to_owned());
-    let seen_ms = raw.timestamp_ms.unwrap_or_default();
-    add("first-seen", crate::event::time::from_millis(seen_ms).unwrap_or_default());
+    add("first-seen", first_seen(raw.timestamp_ms));
     add("content-digest", item.content_digest.map(|digest| digest.hex()).unwrap_or_default());
     Some(Message {
         key: owned(&raw.key),
@@ -47,4 +46,20 @@ pub(super) fn message(parts: &Parts, batch: &RawBatch, item: &Item, refusal: &Re
         headers,
         placement: Placement::ByBytes(item.origin_text.clone().into_bytes()),
     })
+}
+
+/// When the event came; empty where the broker does not say.
+fn first_seen(timestamp_ms: Option<i64>) -> String {
+    timestamp_ms.and_then(crate::event::time::from_millis).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_at_an_unknown_time_did_not_come_in_1970() {
+        assert_eq!(first_seen(Some(1_767_323_045_678)), "2026-01-02T03:04:05.678000Z");
+        assert_eq!(first_seen(None), "");
+    }
 }

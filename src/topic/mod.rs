@@ -48,9 +48,9 @@ pub enum Published {
 
 /// A topic to publish to. Not cancel safe: what was handed over may still be published.
 pub trait Topic: Send + Sync {
-    /// Publishes all; one verdict a message, in order. Returns within the configured delivery deadline.
+    /// Publishes all; one verdict a message, in order. Returns within the configured delivery deadline and a few seconds.
     fn publish<'a>(&'a self, messages: &'a [&'a Message]) -> BoxFuture<'a, Vec<Published>>;
 
-    /// The largest message, by [`Message::bytes`], that the topic takes.
+    /// The largest message, by [`Message::bytes`], that is sent at all.
     fn bytes_max(&self) -> usize;
 }

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
 
 /// What happens to one call.
@@ -24,6 +25,10 @@ pub enum Fault {
     KeysLeftOver,
     /// Not applied; the whole call fails with this code.
     CallFails { code: &'static str },
+    /// Not applied; answered by this text.
+    Answers(&'static str),
+    /// Held until another call comes that is held.
+    WaitsForAnother,
 }
 
 struct Shared {
@@ -31,6 +36,7 @@ struct Shared {
     faults: Mutex<HashMap<String, VecDeque<Fault>>>,
     refused: Mutex<Vec<(&'static str, String)>>,
     calls: Mutex<HashMap<String, usize>>,
+    pair: Barrier,
 }
 
 /// A running proxy; stops when dropped.
@@ -50,8 +56,8 @@ impl Drop for FaultProxy {
 impl FaultProxy {
     pub async fn start(upstream: &str) -> Self {
         let upstream = upstream.strip_prefix("http://").unwrap().to_owned();
-        let shared =
-            Arc::new(Shared { upstream, faults: Mutex::default(), refused: Mutex::default(), calls: Mutex::default() });
+        let (faults, refused, calls) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { upstream, faults, refused, calls, pair: Barrier::new(2) });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(handle).with_state(shared.clone());
@@ -84,6 +90,11 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     match fault {
         None if operation == "BatchExecuteStatement" => without_refused(&shared, &headers, &body).await,
         None => forward(&shared, &headers, &body).await.into_response(),
+        Some(Fault::Answers(text)) => (StatusCode::OK, text).into_response(),
+        Some(Fault::WaitsForAnother) => {
+            shared.pair.wait().await;
+            forward(&shared, &headers, &body).await.into_response()
+        }
         Some(Fault::CutAfterApply) => {
             forward(&shared, &headers, &body).await;
             // A body that breaks off: the client reads an unexpected end.

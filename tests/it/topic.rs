@@ -9,9 +9,10 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use recordkeeper::embedded::kafka::EmbeddedKafka;
 use recordkeeper::source::kafka::KafkaConnection;
 use recordkeeper::topic::kafka::topics::{TopicSpec, create_missing};
-use recordkeeper::topic::kafka::{KafkaTopic, KafkaTopicConfig, TopicError, partition_of};
+use recordkeeper::topic::kafka::{KafkaTopic, KafkaTopicConfig, Measured, TopicError, describe, partition_of};
 use recordkeeper::topic::{Message, Placement, Published, Topic};
 
+use crate::deployment::{Deployment, Event};
 use crate::services;
 
 fn config(bootstrap: &str, topic: &str) -> KafkaTopicConfig {
@@ -20,6 +21,8 @@ fn config(bootstrap: &str, topic: &str) -> KafkaTopicConfig {
         topic: topic.to_owned(),
         delivery_deadline: Duration::from_secs(30),
         queue_messages_max: 1000,
+        message_bytes_max: 16 << 20,
+        measured: Measured::BeforeCompression,
         options: BTreeMap::new(),
     }
 }
@@ -127,6 +130,71 @@ async fn the_topic_s_own_limit_decides_what_is_too_large_and_neighbours_go_on() 
     assert_eq!(large.publish(&[&message(None, Some(&noise(2_900_000)))]).await, [Published::Durable]);
 }
 
+/// The broker measures after compression: what it took compressed in a source topic, it takes as a letter.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_broker_measures_large_messages_that_compress_well_are_taken() {
+    let broker = services::kafka().await;
+    broker.create_topic("compressed", 1, &[("max.message.bytes", "20000")]).await;
+    let config = KafkaTopicConfig {
+        measured: Measured::ByBroker,
+        message_bytes_max: 3_000_000,
+        ..config(&broker.bootstrap, "compressed")
+    };
+    let topic = KafkaTopic::connect(config).await.unwrap();
+    assert_eq!(topic.bytes_max(), 3_000_000);
+    let noise: Vec<u8> = (0..30_000).map(|_| fastrand::u8(..)).collect();
+    let sent = [
+        message(None, Some(&vec![b'x'; 2_900_000])),
+        message(None, Some(&noise)),
+        message(None, Some(&vec![b'x'; 3_000_001])),
+        message(None, Some(b"small")),
+    ];
+    let verdicts = topic.publish(&sent.iter().collect::<Vec<_>>()).await;
+    let [Published::Durable, Published::Rejected(by_broker), Published::Rejected(here), Published::Durable] =
+        &verdicts[..]
+    else {
+        panic!("{verdicts:?}")
+    };
+    assert!(by_broker.contains("raise its max.message.bytes"), "{by_broker}");
+    assert!(here.contains("raise kafka.message_bytes_max"), "{here}");
+}
+
+/// An event of 3 MB that its topic took compressed, by a limit of 2 MB, has a letter; the partition goes on behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_event_that_was_sent_compressed_has_its_letter() {
+    let deployment = Deployment::start("compressed", "wallets", 1).await;
+    let large = format!("{{\"none of ours\":\"{}\"}}", "x".repeat(3_000_000)).into_bytes();
+    let events = [large.clone(), b"not json".to_vec()].map(|value| Event::new("wallet-events", "k", value));
+    deployment.publish(&events).await;
+    let run = deployment.run_until_idle().await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    run.assert_sums();
+    let letters = deployment.read_topic(&deployment.dead_letters);
+    let mut bytes: Vec<_> = letters.iter().map(|letter| letter.payload().unwrap().len()).collect();
+    bytes.sort_unstable();
+    assert_eq!(bytes, [b"not json".len(), large.len()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_are_made_to_keep_letters_and_those_that_do_not_are_named_once_at_start() {
+    let deployment = Deployment::start("kept", "wallets", 1).await;
+    let letters = deployment.topic("letters");
+    let env =
+        [("RECORDKEEPER_DEAD_LETTERS_TOPIC", letters.as_str()), ("RECORDKEEPER_KAFKA_NEW_TOPIC_REPLICATION", "1")];
+    let made = deployment.command(&["tables", "create", "--topics"]).envs(env).output().await.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let report = describe(&KafkaConnection::plaintext(&deployment.bootstrap), &letters).await.unwrap();
+    assert_eq!((report.min_insync_replicas, report.retention_ms), (Some(1), Some(-1)));
+    // The deployment's own topic for letters has Kafka's retention of a week.
+    let run = deployment.run_until_idle().await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let times = |text: &str| run.stderr.matches(text).count();
+    assert_eq!(times(&format!("topic {} keeps messages for 168 hours", deployment.dead_letters)), 1, "{}", run.stderr);
+    for topic in [&deployment.dead_letters, &deployment.requests] {
+        assert_eq!(times(&format!("topic {topic} has one replica")), 1, "{}", run.stderr);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_topic_is_named_and_can_be_made_once() {
     let broker = services::kafka().await;
@@ -159,4 +227,18 @@ async fn an_unreachable_cluster_is_no_verdict_for_ever() {
     let verdicts = topic.publish(&[&message(None, Some(b"v"))]).await;
     assert!(matches!(&verdicts[..], [Published::Retry(_)]), "{verdicts:?}");
     cluster.broker_up(-1).unwrap();
+}
+
+#[tokio::test]
+async fn a_producer_that_is_given_up_is_replaced() {
+    use rdkafka_sys::{RDKafkaApiKey, rd_kafka_resp_err_t};
+    let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+    cluster.create_topic("fatal", 1, 1).unwrap();
+    // Fatal to an idempotent producer, whose id is asked for at its start.
+    let refused = rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::InitProducerId, &[refused]);
+    let topic = KafkaTopic::connect(config(&cluster.bootstrap_servers(), "fatal")).await.unwrap();
+    let verdicts = topic.publish(&[&message(None, Some(b"v"))]).await;
+    assert!(matches!(&verdicts[..], [Published::Retry(_)]), "{verdicts:?}");
+    assert_eq!(topic.publish(&[&message(None, Some(b"v"))]).await, [Published::Durable]);
 }

@@ -78,12 +78,12 @@ impl Budget {
         state.window_units += units;
     }
 
-    /// The store asked to slow down.
-    pub(crate) fn throttled(&self, now: Instant) {
+    /// The store asked to slow down. Gives whether the rate was cut; not where it was a moment ago.
+    pub(crate) fn throttled(&self, now: Instant) -> bool {
         let mut state = self.state();
         self.advance(&mut state, now);
         if state.last_cut.is_some_and(|cut| now.duration_since(cut) < CUT_INTERVAL) {
-            return;
+            return false;
         }
         let measured = state.observed.max(state.window_units / (now - state.window_start).as_secs_f64().max(1.0));
         let before = state.rate.map_or(measured, |rate| rate.min(measured.max(RATE_MIN)));
@@ -92,13 +92,7 @@ impl Budget {
         state.growth = (before * GROWTH).max(1.0);
         state.balance = state.balance.min(0.0);
         state.last_cut = Some(now);
-    }
-
-    /// The rate at the moment, in write units a second; `None` = no limit.
-    pub(crate) fn rate(&self, now: Instant) -> Option<f64> {
-        let mut state = self.state();
-        self.advance(&mut state, now);
-        state.rate
+        true
     }
 
     fn advance(&self, state: &mut State, now: Instant) {
@@ -186,6 +180,6 @@ mod tests {
             budget.throttled(now);
             now += CUT_INTERVAL;
         }
-        assert!(budget.rate(now).is_some_and(|rate| rate >= RATE_MIN));
+        assert!(budget.state().rate.is_some_and(|rate| rate >= RATE_MIN));
     }
 }

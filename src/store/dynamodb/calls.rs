@@ -20,7 +20,10 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::codes::{self, Trouble};
+use super::counted::CallMetrics;
+use super::schema::Table;
 use crate::store::{Retry, RetryCause};
+use crate::telemetry::{Alert, At};
 
 /// The most statements of one call.
 const STATEMENTS_MAX: usize = 25;
@@ -59,8 +62,10 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) struct Calls {
     client: Client,
+    table: Table,
     /// The table's full name, for messages.
-    table: String,
+    name: String,
+    metrics: Option<CallMetrics>,
     slots: Arc<Semaphore>,
     tasks_max: usize,
     budget: Budget,
@@ -181,13 +186,14 @@ impl Calls {
     /// For one table. At most `tasks_max` of its calls are in flight, and of all tables together as many as `slots` has.
     pub(crate) fn new(
         client: Client,
-        table: String,
+        (table, name): (Table, String),
+        metrics: Option<CallMetrics>,
         (slots, tasks_max): (Arc<Semaphore>, usize),
         budget: Budget,
         wait_max: Duration,
     ) -> Arc<Self> {
         let (queue, turn) = (Mutex::default(), tokio::sync::Mutex::new(()));
-        Arc::new(Self { client, table, slots, tasks_max, budget, wait_max, queue, turn })
+        Arc::new(Self { client, table, name, metrics, slots, tasks_max, budget, wait_max, queue, turn })
     }
 
     /// Runs all; one answer a statement, in order.
@@ -223,9 +229,15 @@ impl Calls {
         }
     }
 
-    /// Writes units a second at the moment; `None` = no limit.
-    pub(crate) fn rate(&self) -> Option<f64> {
-        self.budget.rate(Instant::now())
+    /// The store asked to slow down.
+    fn throttled(&self, trouble: &Trouble) {
+        let slowed = self.budget.throttled(Instant::now());
+        let Some(metrics) = &self.metrics else { return };
+        metrics.throttles.add(self.table, 1);
+        if let (true, Trouble::Retry(Retry { detail, .. })) = (slowed, trouble) {
+            let message = format_args!("writes are slowed down, give the table more capacity if it lasts: {detail}");
+            metrics.alerts.raise(Alert::Throttled, &At::default(), message);
+        }
     }
 
     /// Waits until the budget allows another call, or answers everything if that takes too long.
@@ -234,7 +246,7 @@ impl Calls {
         if wait > self.wait_max {
             let left = std::mem::take(&mut lock(&self.queue).waiting);
             for waiting in left {
-                let detail = format!("{}: the write budget is spent", self.table);
+                let detail = format!("{}: the write budget is spent", self.name);
                 let retry = Retry { cause: RetryCause::Throttled, after: Some(wait), detail };
                 waiting.answer(Answer::Trouble(Trouble::Retry(retry)));
             }
@@ -256,7 +268,7 @@ impl Calls {
                 }
                 Err(trouble) => trouble,
             },
-            Err(error) => Trouble::Rejected(format!("{}: {error}", self.table)),
+            Err(error) => Trouble::Rejected(format!("{}: {error}", self.name)),
         };
         let trouble = match trouble {
             // A call that is refused as a whole does not say because of which statement. Sent again, they go alone.
@@ -281,17 +293,21 @@ impl Calls {
                 let responses = output.responses.unwrap_or_default();
                 if responses.len() == count {
                     let answers: Vec<_> = responses.into_iter().map(|response| self.read(response)).collect();
-                    if answers.iter().any(|answer| matches!(answer, Answer::Trouble(trouble) if is_throttle(trouble))) {
-                        self.budget.throttled(Instant::now());
+                    let mut troubles = answers.iter().filter_map(|answer| match answer {
+                        Answer::Trouble(trouble) => Some(trouble),
+                        Answer::Done | Answer::Exists | Answer::ConditionFailed(_) => None,
+                    });
+                    if let Some(trouble) = troubles.find(|trouble| is_throttle(trouble)) {
+                        self.throttled(trouble);
                     }
                     return Ok(answers);
                 }
-                codes::unavailable(format!("{}: {} answers to {count} statements", self.table, responses.len()))
+                codes::unavailable(format!("{}: {} answers to {count} statements", self.name, responses.len()))
             }
-            Err(error) => codes::by_batch_error(&error, &self.table),
+            Err(error) => codes::by_batch_error(&error, &self.name),
         };
         if is_throttle(&trouble) {
-            self.budget.throttled(Instant::now());
+            self.throttled(&trouble);
         }
         Err(trouble)
     }
@@ -301,7 +317,7 @@ impl Calls {
         match error.code.as_ref().map_or("no code", |code| code.as_str()) {
             "DuplicateItem" => Answer::Exists,
             "ConditionalCheckFailed" => Answer::ConditionFailed(error.item),
-            code => Answer::Trouble(codes::by_code(code, error.message.as_deref().unwrap_or_default(), &self.table)),
+            code => Answer::Trouble(codes::by_code(code, error.message.as_deref().unwrap_or_default(), &self.name)),
         }
     }
 }

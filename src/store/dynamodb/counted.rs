@@ -1,4 +1,4 @@
-//! Counts and times every call that the SDK makes.
+//! Counts and times every call that the SDK makes, and tells when a table asks to slow down.
 
 use aws_sdk_dynamodb::config::interceptors::{
     BeforeSerializationInterceptorContextRef, FinalizerInterceptorContextRef,
@@ -9,7 +9,9 @@ use aws_smithy_runtime_api::client::orchestrator::Metadata;
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use tokio::time::Instant;
 
-use crate::telemetry::metrics::{CallResult, CounterGrid, Operation, Timers};
+use super::schema::Table;
+use crate::telemetry::metrics::{CallResult, CounterGrid, Counters, Operation, Timers};
+use crate::telemetry::{Alerts, Metrics};
 
 /// The metrics of a store's calls.
 #[derive(Clone, Debug)]
@@ -18,6 +20,22 @@ pub struct CallMetrics {
     pub calls: CounterGrid<Operation, CallResult>,
     /// How long they take.
     pub seconds: Timers<Operation>,
+    /// Write calls that were told to slow down, by table.
+    pub throttles: Counters<Table>,
+    /// Where it is said that a table's writes were slowed down.
+    pub alerts: Alerts,
+}
+
+impl CallMetrics {
+    /// Those of the process.
+    pub fn of(metrics: &Metrics) -> Self {
+        Self {
+            calls: metrics.store_calls.clone(),
+            seconds: metrics.store_call_seconds.clone(),
+            throttles: metrics.throttles.clone(),
+            alerts: metrics.alerts.clone(),
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -19,20 +19,46 @@ const IDLE_ROUNDS_MAX: u32 = 4;
 /// A key: partition and sort, as the table declares them.
 pub(crate) type Key = Vec<String>;
 
-impl Dynamo {
-    /// What stands under these keys; keys that are not in the answer have no item. Keys must be unique. Only `attributes`
-    /// (and the key) are read, everything where there are none named.
-    pub(crate) async fn fetch(
-        &self,
-        table: Table,
-        keys: &[Key],
-        attributes: &[&str],
-    ) -> Result<HashMap<Key, Item>, Trouble> {
-        let mut found = HashMap::with_capacity(keys.len());
-        for chunk in keys.chunks(KEYS_MAX) {
-            self.fetch_chunk(table, chunk, attributes, &mut found).await?;
+/// What a read brought.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched {
+    items: HashMap<Key, Item>,
+    /// Keys of which it is not known whether there is an item, and what it is.
+    troubles: HashMap<Key, Trouble>,
+}
+
+impl Fetched {
+    /// What stands under a key that was asked for; `None` where nothing does.
+    pub(crate) fn get(&self, key: &Key) -> Result<Option<&Item>, Trouble> {
+        match (self.items.get(key), self.troubles.get(key)) {
+            (Some(item), _) => Ok(Some(item)),
+            (None, Some(trouble)) => Err(trouble.clone()),
+            (None, None) => Ok(None),
         }
-        Ok(found)
+    }
+}
+
+impl Dynamo {
+    /// What stands under these keys, which must be unique. Only `attributes` (and the key) are read, everything where there
+    /// are none named. Calls are made side by side, as connections are free; trouble with one is that of its own keys.
+    pub(crate) async fn fetch(&self, table: Table, keys: &[Key], attributes: &[&str]) -> Fetched {
+        let chunks = keys.chunks(KEYS_MAX).map(|chunk| async move {
+            let mut fetched = Fetched::default();
+            if let Err(trouble) = self.fetch_chunk(table, chunk, attributes, &mut fetched).await {
+                for key in chunk.iter().filter(|key| !fetched.items.contains_key(*key)) {
+                    fetched.troubles.entry(key.clone()).or_insert_with(|| trouble.clone());
+                }
+            }
+            fetched
+        });
+        let chunks = futures::future::join_all(chunks).await.into_iter();
+        chunks
+            .reduce(|mut all, chunk| {
+                all.items.extend(chunk.items);
+                all.troubles.extend(chunk.troubles);
+                all
+            })
+            .unwrap_or_default()
     }
 
     async fn fetch_chunk(
@@ -40,7 +66,7 @@ impl Dynamo {
         table: Table,
         keys: &[Key],
         attributes: &[&str],
-        found: &mut HashMap<Key, Item>,
+        fetched: &mut Fetched,
     ) -> Result<(), Trouble> {
         let name = self.table_name(table);
         let (partition, sort) = table.key();
@@ -62,17 +88,21 @@ impl Dynamo {
         let mut left = Some(wanted.build().map_err(|error| Trouble::Rejected(format!("{name}: {error}")))?);
         let mut idle_rounds = 0;
         while let Some(wanted) = left.take() {
-            let _connection = self.connection().await;
-            let output = self.client.batch_get_item().request_items(name.clone(), wanted).send().await;
+            let output = {
+                let _connection = self.connection().await;
+                self.client.batch_get_item().request_items(name.clone(), wanted).send().await
+            };
             let output = output.map_err(|error| codes::by_error(&error, &name))?;
             let items = output.responses.and_then(|mut tables| tables.remove(&name)).unwrap_or_default();
             idle_rounds = if items.is_empty() { idle_rounds + 1 } else { 0 };
             for attributes in items {
-                let item =
-                    item_from_attributes(attributes).ok_or_else(|| garbled(&name, "a value of a foreign kind"))?;
-                let key =
-                    key_names.iter().map(|key| item.get(*key)?.text().map(str::to_owned)).collect::<Option<Key>>();
-                found.insert(key.ok_or_else(|| garbled(&name, "an item without its key"))?, item);
+                let text = |name: &&str| attributes.get(*name)?.as_s().ok().cloned();
+                let key = key_names.iter().map(text).collect::<Option<Key>>();
+                let key = key.ok_or_else(|| garbled(&name, "an item without its key"))?;
+                match item_from_attributes(attributes) {
+                    Some(item) => drop(fetched.items.insert(key, item)),
+                    None => drop(fetched.troubles.insert(key, garbled(&name, "a value of a foreign kind"))),
+                }
             }
             left = output
                 .unprocessed_keys

@@ -121,16 +121,12 @@ impl Dynamo {
     /// What stands under these record ids, in order.
     pub(super) async fn standing(&self, ids: &[&str]) -> Vec<Result<Option<Standing>, Trouble>> {
         let keys: Vec<_> = ids.iter().map(|id| vec![(*id).to_owned()]).collect();
-        match self.fetch(Table::Records, &keys, &record::STANDING).await {
-            Ok(items) => keys
-                .iter()
-                .map(|key| match items.get(key).map(record::standing).transpose() {
-                    Ok(standing) => Ok(standing),
-                    Err(what) => Err(garbled(&self.table_name(Table::Records), &format!("{key:?}: {what}"))),
-                })
-                .collect(),
-            Err(trouble) => ids.iter().map(|_| Err(trouble.clone())).collect(),
-        }
+        let fetched = self.fetch(Table::Records, &keys, &record::STANDING).await;
+        let standing = |key| match fetched.get(key)?.map(record::standing).transpose() {
+            Ok(standing) => Ok(standing),
+            Err(what) => Err(garbled(&self.table_name(Table::Records), &format!("{key:?}: {what}"))),
+        };
+        keys.iter().map(standing).collect()
     }
 }
 

@@ -176,7 +176,7 @@ impl Dynamo {
             return Err(StoreError::Setting("no AWS region: set AWS_REGION".to_owned()));
         }
         let mut client = aws_sdk_dynamodb::config::Builder::from(&shared);
-        if let Some(metrics) = metrics {
+        if let Some(metrics) = metrics.clone() {
             client = client.interceptor(metrics);
         }
         let client = Client::from_conf(client.build());
@@ -186,7 +186,8 @@ impl Dynamo {
             let name = format!("{}{}", config.table_prefix, table.name());
             Calls::new(
                 client.clone(),
-                name,
+                (table, name),
+                metrics.clone(),
                 (slots.clone(), config.calls_in_flight_max),
                 Budget::new(units, Instant::now()),
                 config.call_deadline,
@@ -221,11 +222,6 @@ impl Dynamo {
         format!("{}{}", self.config.table_prefix, table.name())
     }
 
-    /// Write units a second that a table is held to at the moment; `None` where there is no limit.
-    pub fn write_rate(&self, table: Table) -> Option<f64> {
-        self.calls(table).rate()
-    }
-
     pub(crate) fn calls(&self, table: Table) -> &Arc<Calls> {
         match table {
             Table::Records => &self.records,
@@ -250,10 +246,10 @@ impl Dynamo {
     async fn read_shards(&self) -> Result<ShardCounts, Trouble> {
         let key = |table| vec![shards::metadata_key(table), tables::METADATA_FROM.to_owned()];
         let keys = [key(Table::Records), key(Table::Wallets)];
-        let items = self.fetch(Table::Ledger, &keys, &[]).await?;
+        let fetched = self.fetch(Table::Ledger, &keys, &[]).await;
         let counts = |key: &Vec<String>| {
             let name = self.table_name(Table::Ledger);
-            let item = items.get(key).ok_or_else(|| {
+            let item = fetched.get(key)?.ok_or_else(|| {
                 let detail = format!("{name}: no shard counts under {}: run `recordkeeper tables create`", key[0]);
                 Trouble::Retry(Retry { cause: RetryCause::Refused, after: None, detail })
             })?;

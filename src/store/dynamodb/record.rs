@@ -1,7 +1,5 @@
 //! From a record to what is stored of it.
 
-use std::collections::BTreeMap;
-
 use super::schema::Table;
 use super::shards::Shards;
 use super::size::{self, ITEM_BYTES_MAX, PARTITION_KEY_BYTES_MAX, SORT_KEY_BYTES_MAX};
@@ -18,13 +16,12 @@ const HEX_BYTES: usize = 64;
 pub(crate) fn attributes(record: &Record, shards: Shards, recorded_at: &str) -> (Attributes, Digest, Digest) {
     let key = Digest::of(record.record_id.as_bytes());
     let text = |text: &str| Value::Text(text.to_owned());
-    let fields: BTreeMap<_, _> =
-        record.fields.iter().map(|(name, value)| (name.to_string(), Value::Text(value.clone()))).collect();
+    let fields = record.fields.iter().map(|(name, value)| (name.to_string(), Value::Text(value.clone()))).collect();
     let mut out: Attributes = Vec::with_capacity(19);
     out.push(("content_digest", Value::Text(record.content_digest.hex())));
     out.push(("correlation_id", text(&record.correlation_id)));
     out.push(("event_id", text(&record.event_id)));
-    out.push(("fields", Value::Map(fields)));
+    out.push(("fields", Value::map(fields)));
     out.push(("format", Value::Number(FORMAT.to_string())));
     out.push(("mapping_revision", text(&record.names.mapping_revision)));
     out.push(("occurred_at", text(&record.occurred_at)));

@@ -247,7 +247,7 @@ fn check_kind(declared: &Attribute, value: &Value) -> Result<(), String> {
         Kind::Text => is_text(value),
         Kind::Number => matches!(value, Value::Number(_)),
         Kind::TextList => matches!(value, Value::List(values) if values.iter().all(is_text)),
-        Kind::TextMap => matches!(value, Value::Map(values) if values.values().all(is_text)),
+        Kind::TextMap => matches!(value, Value::Map(values) if values.iter().all(|(_, value)| is_text(value))),
     };
     if fits { Ok(()) } else { Err(format!("{} is of another kind than declared", declared.name)) }
 }

@@ -65,7 +65,8 @@ mod tests {
         leaf.prop_recursive(3, 24, 4, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::List),
-                proptest::collection::btree_map(".{0,8}", inner, 0..4).prop_map(Value::Map),
+                proptest::collection::btree_map(".{0,8}", inner, 0..4)
+                    .prop_map(|map| Value::Map(map.into_iter().collect())),
             ]
         })
     }

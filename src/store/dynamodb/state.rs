@@ -1,6 +1,5 @@
 //! From a state write to its statements, and from the item that stands to a verdict.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -24,16 +23,30 @@ pub(crate) fn table(write: &StateWrite) -> Table {
     }
 }
 
-/// A hash of the item's key, the same for all of its groups.
-pub(crate) fn key_hash(key: &StateKey) -> u64 {
-    match key {
-        StateKey::Wallet { wallet_id } => Digest::of(wallet_id.as_bytes()).leading_u64(),
-        StateKey::Mapping { user_id, wallet_id } => {
-            let mut bytes = (user_id.len() as u64).to_be_bytes().to_vec();
-            bytes.extend_from_slice(user_id.as_bytes());
-            bytes.extend_from_slice(wallet_id.as_bytes());
-            Digest::of(&bytes).leading_u64()
-        }
+/// A write and the digest of its item's key, which says the wallet's shard and tells keys apart: computed once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keyed<'a> {
+    pub(crate) write: &'a StateWrite,
+    key: Digest,
+}
+
+impl<'a> Keyed<'a> {
+    pub(crate) fn of(write: &'a StateWrite) -> Self {
+        let key = match &write.key {
+            StateKey::Wallet { wallet_id } => Digest::of(wallet_id.as_bytes()),
+            StateKey::Mapping { user_id, wallet_id } => {
+                let mut bytes = (user_id.len() as u64).to_be_bytes().to_vec();
+                bytes.extend_from_slice(user_id.as_bytes());
+                bytes.extend_from_slice(wallet_id.as_bytes());
+                Digest::of(&bytes)
+            }
+        };
+        Self { write, key }
+    }
+
+    /// A hash of the item's key, the same for all of its groups.
+    pub(crate) fn hash(&self) -> u64 {
+        self.key.leading_u64()
     }
 }
 
@@ -71,15 +84,13 @@ fn stored(value: &StateValue) -> Value {
         StateValue::Text(text) => Value::Text(text.clone()),
         StateValue::List(texts) => Value::List(texts.iter().map(|text| Value::Text(text.clone())).collect()),
         StateValue::Map(texts) => {
-            let texts: BTreeMap<_, _> =
-                texts.iter().map(|(name, text)| (name.clone(), Value::Text(text.clone()))).collect();
-            Value::Map(texts)
+            Value::map(texts.iter().map(|(name, text)| (name.clone(), Value::Text(text.clone()))).collect())
         }
     }
 }
 
 /// The whole item as it is created by this write; sorted by name.
-pub(crate) fn created(write: &StateWrite, shards: Shards, now: &str) -> Attributes {
+pub(crate) fn created(Keyed { write, key }: Keyed<'_>, shards: Shards, now: &str) -> Attributes {
     let text = |text: &str| Value::Text(text.to_owned());
     let mut out = group_attributes(write);
     out.push(("created_at", text(now)));
@@ -92,7 +103,7 @@ pub(crate) fn created(write: &StateWrite, shards: Shards, now: &str) -> Attribut
                 out.push((group.version_attribute(), Value::Text(version)));
             }
             let status = out.iter().find(|(name, _)| *name == "wallet_status").and_then(|(_, value)| value.text());
-            let shard = shards.of(&Digest::of(wallet_id.as_bytes()));
+            let shard = shards.of(&key);
             let index_key = chain_status_shard(blockchain_type(wallet_id), status.unwrap_or(STATUS_AT_FIRST), shard);
             if status.is_none() {
                 out.push(("wallet_status", text(STATUS_AT_FIRST)));
@@ -123,7 +134,7 @@ pub(crate) fn check(write: &StateWrite, shards: Shards) -> Result<(), TooLarge> 
             size::limit(wallet_id.len(), SORT_KEY_BYTES_MAX, || "key wallet_id".to_owned())?;
         }
     }
-    let attributes = created(write, shards, "2026-01-02T03:04:05.678901Z");
+    let attributes = created(Keyed::of(write), shards, "2026-01-02T03:04:05.678901Z");
     for (name, value) in &attributes {
         if *name == "chain_status_shard" {
             let bytes = value.text().map_or(0, str::len);
@@ -230,14 +241,15 @@ fn owned(group: Group) -> &'static [&'static str] {
 }
 
 /// Creates the item; an error is a mistake of ours.
-pub(crate) fn insert(texts: &Texts, write: &StateWrite, shards: Shards, now: &str) -> Result<Statement, String> {
-    let attributes = created(write, shards, now);
+pub(crate) fn insert(texts: &Texts, keyed: Keyed<'_>, shards: Shards, now: &str) -> Result<Statement, String> {
+    let write = keyed.write;
+    let attributes = created(keyed, shards, now);
     table(write).check_write(&attributes)?;
     let mask = mask(write.group, |name| brings(write, name));
     let text = texts.inserts.get(place(write.group)).and_then(|of_group| of_group.get(mask));
     let bytes = size::item_bytes(attributes.iter().map(|(name, value)| (*name, value)));
     Ok(Statement {
-        key_hash: key_hash(&write.key),
+        key_hash: keyed.hash(),
         text: text.ok_or("no statement of this shape")?.clone(),
         parameters: attributes.into_iter().map(|(_, value)| value.into_attribute()).collect(),
         bytes,
@@ -245,7 +257,8 @@ pub(crate) fn insert(texts: &Texts, write: &StateWrite, shards: Shards, now: &st
 }
 
 /// Writes the whole group over a lower version; an error is a mistake of ours.
-pub(crate) fn update(texts: &Texts, write: &StateWrite, shards: Shards, now: &str) -> Result<Statement, String> {
+pub(crate) fn update(texts: &Texts, keyed: Keyed<'_>, shards: Shards, now: &str) -> Result<Statement, String> {
+    let Keyed { write, key } = keyed;
     let group = group_attributes(write);
     for (name, value) in &group {
         if !write.group.attributes().contains(name) {
@@ -262,21 +275,16 @@ pub(crate) fn update(texts: &Texts, write: &StateWrite, shards: Shards, now: &st
     let index_key = match (&write.key, write.group) {
         (StateKey::Wallet { wallet_id }, Group::Status) => {
             let status = group.iter().find(|(name, _)| *name == "wallet_status").and_then(|(_, value)| value.text());
-            let shard = shards.of(&Digest::of(wallet_id.as_bytes()));
+            let shard = shards.of(&key);
             Some(chain_status_shard(blockchain_type(wallet_id), status.unwrap_or(STATUS_AT_FIRST), shard))
         }
         _ => None,
     };
     let mut parameters: Vec<_> = group.into_iter().map(|(_, value)| value.into_attribute()).collect();
     let texts = index_key.into_iter().chain([version.clone(), now.to_owned()]);
-    let key = key_attributes(&write.key).into_iter().map(|(_, text)| text);
-    parameters.extend(texts.chain(key).chain([version]).map(AttributeValue::S));
-    Ok(Statement {
-        key_hash: key_hash(&write.key),
-        text: text.ok_or("no statement of this shape")?.clone(),
-        parameters,
-        bytes,
-    })
+    let key_texts = key_attributes(&write.key).into_iter().map(|(_, text)| text);
+    parameters.extend(texts.chain(key_texts).chain([version]).map(AttributeValue::S));
+    Ok(Statement { key_hash: keyed.hash(), text: text.ok_or("no statement of this shape")?.clone(), parameters, bytes })
 }
 
 fn brings(write: &StateWrite, name: &str) -> bool {
@@ -326,7 +334,7 @@ mod tests {
     #[test]
     fn a_wallet_is_created_pending_with_the_other_groups_unwritten() {
         let label = StateValue::Text("mine".to_owned());
-        let item = item(created(&write(Group::Profile, 3, vec![("label", label)]), SHARDS, NOW));
+        let item = item(created(Keyed::of(&write(Group::Profile, 3, vec![("label", label)])), SHARDS, NOW));
         assert_eq!(Table::Wallets.check_read(&item), Ok(()));
         assert_eq!(item["wallet_status"].text(), Some("pending"));
         assert_eq!(item["blockchain_type"].text(), Some("evm"));
@@ -350,6 +358,7 @@ mod tests {
             },
         ];
         for write in &writes {
+            let write = Keyed::of(write);
             for statement in [insert(&texts, write, SHARDS, NOW).unwrap(), update(&texts, write, SHARDS, NOW).unwrap()]
             {
                 assert_eq!(statement.text.matches('?').count(), statement.parameters.len(), "{}", statement.text);
@@ -357,7 +366,7 @@ mod tests {
             }
         }
         assert_eq!(
-            &*update(&texts, &writes[0], SHARDS, NOW).unwrap().text,
+            &*update(&texts, Keyed::of(&writes[0]), SHARDS, NOW).unwrap().text,
             "UPDATE \"p-wallet_inventory\" SET \"wallet_status\" = ? SET \"chain_status_shard\" = ? SET \"status_version\" = ? \
              SET \"updated_at\" = ? REMOVE \"reason\" WHERE \"wallet_id\" = ? AND \"status_version\" < ?"
         );
@@ -366,7 +375,7 @@ mod tests {
     #[test]
     fn an_equal_version_is_the_same_or_a_tie_by_event_fields_alone() {
         let label = |text: &str| vec![("label", StateValue::Text(text.to_owned()))];
-        let standing = item(created(&write(Group::Profile, 3, label("mine")), SHARDS, NOW));
+        let standing = item(created(Keyed::of(&write(Group::Profile, 3, label("mine"))), SHARDS, NOW));
         let verdict = |version, attributes| compare(&write(Group::Profile, version, attributes), &standing).unwrap();
         assert_eq!(verdict(3, label("mine")), Some(Changed::Same));
         assert_eq!(verdict(3, label("yours")), Some(Changed::Tie));

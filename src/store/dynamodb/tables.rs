@@ -5,8 +5,8 @@ use std::time::Duration;
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType,
-    PointInTimeRecoverySpecification, Projection, ProjectionType, ScalarAttributeType, SseSpecification, SseType,
-    StreamSpecification, StreamViewType, TableDescription, TableStatus,
+    PointInTimeRecoverySpecification, PointInTimeRecoveryStatus, Projection, ProjectionType, ScalarAttributeType,
+    SseSpecification, SseType, StreamSpecification, StreamViewType, TableDescription, TableStatus,
 };
 use tokio::time::Instant;
 
@@ -28,7 +28,8 @@ const POLL: Duration = Duration::from_millis(500);
 pub struct TableOptions {
     /// Encrypt with this customer-managed KMS key; `None` = the key that DynamoDB owns.
     pub kms_key: Option<String>,
-    /// Point-in-time recovery.
+    /// Point-in-time recovery; switched on for tables that exist, too, since a call that gave up waiting for a new table has
+    /// not got to it.
     pub point_in_time_recovery: bool,
     /// Refuse to delete the tables.
     pub deletion_protection: bool,
@@ -69,8 +70,8 @@ pub struct Description {
     pub indexes: Vec<(String, Vec<String>)>,
 }
 
-/// Makes the tables that are missing and the metadata with their shard counts. What exists is left as it is; calling it
-/// again is harmless. Fails when one cannot be made, or is not usable by the deadline.
+/// Makes the tables that are missing and the metadata with their shard counts. What exists is left as it is, but for
+/// point-in-time recovery; calling it again is harmless. Fails when one cannot be made, or is not usable by the deadline.
 pub async fn create(dynamo: &Dynamo, options: &TableOptions) -> Result<Report, StoreError> {
     let deadline = Instant::now() + options.deadline;
     let mut tables = Vec::new();
@@ -78,9 +79,9 @@ pub async fn create(dynamo: &Dynamo, options: &TableOptions) -> Result<Report, S
         let made = create_one(dynamo, table, options).await?;
         tables.push((dynamo.table_name(table), made));
     }
-    for (table, (name, made)) in Table::ALL.into_iter().zip(&tables) {
+    for (table, (name, _)) in Table::ALL.into_iter().zip(&tables) {
         wait_until_active(dynamo, table, deadline).await?;
-        if *made == Made::Created && options.point_in_time_recovery {
+        if options.point_in_time_recovery && !recovers_point_in_time(dynamo, name).await? {
             recover_point_in_time(dynamo, name, deadline).await?;
         }
     }
@@ -176,6 +177,14 @@ async fn wait_until_active(dynamo: &Dynamo, table: Table, deadline: Instant) -> 
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+async fn recovers_point_in_time(dynamo: &Dynamo, name: &str) -> Result<bool, StoreError> {
+    let found = dynamo.client.describe_continuous_backups().table_name(name).send().await;
+    let found = found.map_err(|error| codes::by_error(&error, name))?.continuous_backups_description;
+    let recovery = found.and_then(|backups| backups.point_in_time_recovery_description);
+    let status = recovery.and_then(|recovery| recovery.point_in_time_recovery_status);
+    Ok(status == Some(PointInTimeRecoveryStatus::Enabled))
 }
 
 // DynamoDB may answer ContinuousBackupsUnavailable for a while after a table became active.

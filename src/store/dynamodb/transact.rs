@@ -9,8 +9,10 @@ use super::calls::{Answer, Statement};
 use super::codes::{self, Trouble};
 use super::insert::vanished;
 use super::schema::Table;
+use super::state::Keyed;
 use super::update::{Next, Step, key};
 use super::{Dynamo, state};
+use crate::event::Record;
 use crate::store::{Changed, Retry, RetryCause, Transacted, Transaction};
 
 /// The most statements of a transaction.
@@ -26,9 +28,10 @@ impl Dynamo {
                 "transaction of {count} statements: 1 record to {STATEMENTS_MAX} in all are allowed"
             ));
         }
-        let mut next: Vec<_> = transaction.states.iter().map(|write| self.first_statement(write)).collect();
+        let states: Vec<Keyed<'_>> = transaction.states.iter().map(Keyed::of).collect();
+        let mut next: Vec<_> = states.iter().map(|write| self.first_statement(write)).collect();
         for _ in 0..ROUNDS_MAX {
-            match self.attempt(transaction, &mut next).await {
+            match self.attempt(transaction.records, &states, &mut next).await {
                 Ok(Some(verdict)) => return verdict,
                 Ok(None) => {}
                 Err(Trouble::Retry(retry)) => return Transacted::Retry(retry),
@@ -40,29 +43,34 @@ impl Dynamo {
     }
 
     /// One call; `None` where a state's statement turned out to be the wrong one and `next` was mended.
-    async fn attempt(&self, transaction: Transaction<'_>, next: &mut [Next]) -> Result<Option<Transacted>, Trouble> {
+    async fn attempt(
+        &self,
+        records: &[Record],
+        states: &[Keyed<'_>],
+        next: &mut [Next],
+    ) -> Result<Option<Transacted>, Trouble> {
         let shards = self.shards().await?;
         let now = super::stored_now();
         let (mut statements, mut record_digests) = (Vec::new(), Vec::new());
-        for record in transaction.records {
+        for record in records {
             let (statement, digest) = self.record_statement(record, shards.records, &now).map_err(Trouble::Rejected)?;
             statements.push(statement);
             record_digests.push(digest);
         }
-        for (write, next) in transaction.states.iter().zip(next.iter()) {
+        for (write, next) in states.iter().zip(next.iter()) {
             let statement = match next {
-                Next::Insert => state::insert(&self.state_texts, write, shards.wallets, &now),
-                Next::Update => state::update(&self.state_texts, write, shards.wallets, &now),
+                Next::Insert => state::insert(&self.state_texts, *write, shards.wallets, &now),
+                Next::Update => state::update(&self.state_texts, *write, shards.wallets, &now),
             };
             statements.push(statement.map_err(Trouble::Rejected)?);
         }
         let Err(reasons) = self.send_transaction(statements).await? else {
-            for write in transaction.states {
-                self.known.insert(state::key_hash(&write.key), ());
+            for write in states {
+                self.known.insert(write.hash(), ());
             }
             return Ok(Some(Transacted::Done { record_digests }));
         };
-        self.cancelled(transaction, next, reasons).await
+        self.cancelled(records, states, next, reasons).await
     }
 
     /// `Ok(Err(..))`: cancelled, with an answer for each statement.
@@ -99,12 +107,13 @@ impl Dynamo {
     /// Nothing was written. The judge first: what stands decides. Then what may pass, what never does, and last the states.
     async fn cancelled(
         &self,
-        transaction: Transaction<'_>,
+        records: &[Record],
+        states: &[Keyed<'_>],
         next: &mut [Next],
         mut reasons: Vec<Answer>,
     ) -> Result<Option<Transacted>, Trouble> {
-        let of_states = reasons.split_off(transaction.records.len());
-        let judge = &transaction.records[0].record_id;
+        let of_states = reasons.split_off(records.len());
+        let judge = &records[0].record_id;
         if matches!(reasons.first(), Some(Answer::Exists)) {
             return match self.standing(&[judge]).await.swap_remove(0)? {
                 Some(standing) => Ok(Some(Transacted::Present(standing))),
@@ -123,7 +132,7 @@ impl Dynamo {
             return Err(Trouble::Rejected(detail));
         }
         if let Some(at) = reasons.iter().position(|reason| matches!(reason, Answer::Exists)) {
-            let id = &transaction.records[at].record_id;
+            let id = &records[at].record_id;
             return Err(Trouble::Rejected(format!("transaction: record {id:?} stands without its judge")));
         }
         let mut unchanged = Vec::new();
@@ -131,7 +140,7 @@ impl Dynamo {
             if matches!(reason, Answer::Done) {
                 continue;
             }
-            let write = &transaction.states[at];
+            let write = &states[at];
             let step = match self.judge(write, next[at], reason) {
                 Step::Look => self.look_once(write).await?,
                 step => step,
@@ -147,11 +156,12 @@ impl Dynamo {
         Ok(if unchanged.is_empty() { None } else { Some(Transacted::Unchanged(unchanged)) })
     }
 
-    async fn look_once(&self, write: &crate::event::StateWrite) -> Result<Step, Trouble> {
+    async fn look_once(&self, keyed: &Keyed<'_>) -> Result<Step, Trouble> {
+        let write = keyed.write;
         let (table, key) = (state::table(write), key(&write.key));
-        let items = self.fetch(table, std::slice::from_ref(&key), &[]).await?;
-        let Some(item) = items.get(&key) else {
-            self.known.remove(&state::key_hash(&write.key));
+        let fetched = self.fetch(table, std::slice::from_ref(&key), &[]).await;
+        let Some(item) = fetched.get(&key)? else {
+            self.known.remove(&keyed.hash());
             return Ok(Step::Again(Next::Insert));
         };
         match state::compare(write, item) {

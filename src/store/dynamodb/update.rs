@@ -12,6 +12,7 @@ use super::codes::{Trouble, unavailable};
 use super::fetch::garbled;
 use super::insert::no_condition;
 use super::schema::Table;
+use super::state::Keyed;
 use super::value::item_from_attributes;
 use super::{Dynamo, state};
 use crate::event::{StateKey, StateWrite};
@@ -29,6 +30,7 @@ pub(crate) enum Next {
 
 impl Dynamo {
     pub(super) async fn change_states(&self, writes: &[&StateWrite]) -> Vec<Changed> {
+        let writes: Vec<Keyed<'_>> = writes.iter().map(|write| Keyed::of(write)).collect();
         let mut verdicts: Vec<Option<Changed>> = vec![None; writes.len()];
         let mut open: Vec<(usize, Next)> =
             writes.iter().enumerate().map(|(at, write)| (at, self.first_statement(write))).collect();
@@ -36,7 +38,7 @@ impl Dynamo {
             if open.is_empty() {
                 break;
             }
-            open = self.round(writes, &open, &mut verdicts).await;
+            open = self.round(&writes, &open, &mut verdicts).await;
         }
         let contended = || {
             let detail = "states: another writer was in the way each time".to_owned();
@@ -46,14 +48,14 @@ impl Dynamo {
     }
 
     /// Whether the item is known to exist.
-    pub(super) fn first_statement(&self, write: &StateWrite) -> Next {
-        if self.known.get(&state::key_hash(&write.key)).is_some() { Next::Update } else { Next::Insert }
+    pub(super) fn first_statement(&self, write: &Keyed<'_>) -> Next {
+        if self.known.get(&write.hash()).is_some() { Next::Update } else { Next::Insert }
     }
 
     /// One statement for each open write; gives those that need another.
     async fn round(
         &self,
-        writes: &[&StateWrite],
+        writes: &[Keyed<'_>],
         open: &[(usize, Next)],
         verdicts: &mut [Option<Changed>],
     ) -> Vec<(usize, Next)> {
@@ -72,7 +74,7 @@ impl Dynamo {
                 Next::Insert => state::insert(&self.state_texts, write, shards, &now),
                 Next::Update => state::update(&self.state_texts, write, shards, &now),
             };
-            let (places, statements) = &mut sent[usize::from(state::table(write) == Table::Mappings)];
+            let (places, statements) = &mut sent[usize::from(state::table(write.write) == Table::Mappings)];
             match statement {
                 Ok(statement) => {
                     places.push((*at, *next));
@@ -88,7 +90,7 @@ impl Dynamo {
         let answers = wallet_places.into_iter().zip(wallets).chain(mapping_places.into_iter().zip(mappings));
         let (mut again, mut unseen) = (Vec::new(), Vec::new());
         for ((at, next), answer) in answers {
-            match self.judge(writes[at], next, answer) {
+            match self.judge(&writes[at], next, answer) {
                 Step::Verdict(verdict) => verdicts[at] = Some(verdict),
                 Step::Again(next) => again.push((at, next)),
                 Step::Look => unseen.push(at),
@@ -99,19 +101,18 @@ impl Dynamo {
     }
 
     /// What one statement's answer means for its write.
-    pub(super) fn judge(&self, write: &StateWrite, next: Next, answer: Answer) -> Step {
-        let key_hash = state::key_hash(&write.key);
+    pub(super) fn judge(&self, keyed: &Keyed<'_>, next: Next, answer: Answer) -> Step {
         match (next, answer) {
             (_, Answer::Done) => {
-                self.known.insert(key_hash, ());
+                self.known.insert(keyed.hash(), ());
                 Step::Verdict(Changed::Applied)
             }
             (Next::Insert, Answer::Exists) => {
-                self.known.insert(key_hash, ());
+                self.known.insert(keyed.hash(), ());
                 Step::Again(Next::Update)
             }
             (Next::Insert, Answer::ConditionFailed(_)) => Step::Verdict(no_condition().into()),
-            (Next::Update, Answer::ConditionFailed(Some(item))) => self.compare(write, item),
+            (Next::Update, Answer::ConditionFailed(Some(item))) => self.compare(keyed.write, item),
             (Next::Update, Answer::ConditionFailed(None)) => Step::Look,
             (Next::Update, Answer::Exists) => {
                 Step::Verdict(unavailable("an UPDATE was answered as if it were an INSERT".to_owned()).into())
@@ -135,34 +136,32 @@ impl Dynamo {
     /// Reads the items of writes that were refused without being shown one: there is none, or the server does not send it.
     async fn look(
         &self,
-        writes: &[&StateWrite],
+        writes: &[Keyed<'_>],
         unseen: &[usize],
         verdicts: &mut [Option<Changed>],
         again: &mut Vec<(usize, Next)>,
     ) {
         for table in [Table::Wallets, Table::Mappings] {
-            let places: Vec<_> = unseen.iter().copied().filter(|at| state::table(writes[*at]) == table).collect();
+            let places: Vec<_> = unseen.iter().copied().filter(|at| state::table(writes[*at].write) == table).collect();
             // Two groups of one wallet may both be among them: one key once.
-            let mut keys: Vec<_> = places.iter().map(|at| key(&writes[*at].key)).collect();
+            let mut keys: Vec<_> = places.iter().map(|at| key(&writes[*at].write.key)).collect();
             keys.sort_unstable();
             keys.dedup();
-            let found = self.fetch(table, &keys, &[]).await;
+            let fetched = self.fetch(table, &keys, &[]).await;
             for at in places {
-                let write = writes[at];
-                match &found {
-                    Err(trouble) => verdicts[at] = Some(trouble.clone().into()),
-                    Ok(items) => match items.get(&key(&write.key)).map(|item| state::compare(write, item)) {
-                        None => {
-                            self.known.remove(&state::key_hash(&write.key));
-                            again.push((at, Next::Insert));
-                        }
-                        Some(Ok(Some(verdict))) => verdicts[at] = Some(verdict),
-                        Some(Ok(None)) => again.push((at, Next::Update)),
-                        Some(Err(what)) => {
-                            let what = format!("{:?}: {what}", write.key);
-                            verdicts[at] = Some(garbled(&self.table_name(table), &what).into());
-                        }
-                    },
+                let write = writes[at].write;
+                match fetched.get(&key(&write.key)).map(|item| item.map(|item| state::compare(write, item))) {
+                    Err(trouble) => verdicts[at] = Some(trouble.into()),
+                    Ok(None) => {
+                        self.known.remove(&writes[at].hash());
+                        again.push((at, Next::Insert));
+                    }
+                    Ok(Some(Ok(Some(verdict)))) => verdicts[at] = Some(verdict),
+                    Ok(Some(Ok(None))) => again.push((at, Next::Update)),
+                    Ok(Some(Err(what))) => {
+                        let what = format!("{:?}: {what}", write.key);
+                        verdicts[at] = Some(garbled(&self.table_name(table), &what).into());
+                    }
                 }
             }
         }

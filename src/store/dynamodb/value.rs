@@ -21,8 +21,8 @@ pub enum Value {
     Null,
     /// Values in order.
     List(Vec<Value>),
-    /// Values by name.
-    Map(BTreeMap<String, Value>),
+    /// Values by name, sorted and each name once: [`Value::map`] makes it so.
+    Map(Vec<(String, Value)>),
 }
 
 /// An item as stored, by attribute name.
@@ -32,6 +32,17 @@ pub type Item = BTreeMap<String, Value>;
 pub(crate) type Attributes = Vec<(&'static str, Value)>;
 
 impl Value {
+    /// Values by name, in whatever order they come; of a name given twice the last counts.
+    pub fn map(mut entries: Vec<(String, Self)>) -> Self {
+        // The fields of records come sorted.
+        if !entries.is_sorted_by(|a, b| a.0 < b.0) {
+            entries.reverse();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            entries.dedup_by(|later, first| later.0 == first.0);
+        }
+        Self::Map(entries)
+    }
+
     /// The text, if it is one.
     pub fn text(&self) -> Option<&str> {
         match self {
@@ -72,7 +83,10 @@ impl Value {
             AttributeValue::L(values) => {
                 Self::List(values.into_iter().map(Self::from_attribute).collect::<Option<_>>()?)
             }
-            AttributeValue::M(values) => Self::Map(item_from_attributes(values)?),
+            AttributeValue::M(values) => {
+                let entry = |(name, value)| Some((name, Self::from_attribute(value)?));
+                Self::map(values.into_iter().map(entry).collect::<Option<_>>()?)
+            }
             _ => return None,
         })
     }
@@ -184,6 +198,15 @@ mod tests {
         ] {
             assert_ne!(digest(&base), digest(&other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_map_is_sorted_and_the_last_of_a_name_counts() {
+        let entry = |name: &str, value: &str| (name.to_owned(), Value::Text(value.to_owned()));
+        let unsorted = vec![entry("b", "1"), entry("a", "2"), entry("b", "3")];
+        assert_eq!(Value::map(unsorted), Value::Map(vec![entry("a", "2"), entry("b", "3")]));
+        let twice = vec![entry("a", "1"), entry("a", "2")];
+        assert_eq!(Value::map(twice), Value::Map(vec![entry("a", "2")]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Every metric, declared once: what is registered, exposed and documented comes from here.
 
 use crate::event::Reason;
+use crate::store::dynamodb::Table;
 use crate::telemetry::{Alert, Dependency};
 
 use super::labels::{Append, CallResult, End, LookUp, Operation, Rebalance, Remembered, Stage, names};
@@ -113,6 +114,8 @@ families! {
         "Calls to the store by operation and result; what became of the items in them is told by their outcomes.";
     STORE_CALL_SECONDS = "recordkeeper_store_call_seconds", Kind::Histogram(SECONDS), "seconds", [closed("operation", names::<Operation>)],
         "Time that a call to the store took.";
+    THROTTLES = "recordkeeper_throttles_total", Kind::Counter, "calls", [closed("table", names::<Table>)],
+        "Write calls that the store refused in whole or in part to slow a table's writers down; they do slow down then.";
     DEDUPE_LOOKUPS = "recordkeeper_dedupe_lookups_total", Kind::Counter, "ids", [closed("result", names::<LookUp>)],
         "Ids by what the dedupe cache said; away, open and garbled count as unknown: the store decides.";
     DEDUPE_REMEMBERED = "recordkeeper_dedupe_remembered_total", Kind::Counter, "ids", [closed("result", names::<Remembered>)],

@@ -159,6 +159,18 @@ closed_label! {
     }
 }
 
+impl ClosedLabel for crate::store::dynamodb::Table {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn name(self) -> &'static str {
+        Self::name(self)
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
 impl ClosedLabel for crate::event::Reason {
     const ALL: &'static [Self] = &Self::ALL;
 

@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use crate::store::dynamodb::Table;
+
 use super::{Alerts, Dependency, Summary, Tally};
 use catalogue::{CATALOGUE, Kind};
 use exposition::Exposition;
@@ -53,6 +55,8 @@ pub struct Metrics {
     pub store_calls: CounterGrid<Operation, CallResult>,
     /// Time of calls to the store.
     pub store_call_seconds: Timers<Operation>,
+    /// Write calls that were told to slow down.
+    pub throttles: Counters<Table>,
     /// Changes of the owned partitions.
     pub rebalances: Counters<Rebalance>,
     /// Message bytes in memory.
@@ -83,6 +87,7 @@ impl Metrics {
             stages: Timers::register(&recorder, &catalogue::BATCH_SECONDS),
             store_calls: CounterGrid::register(&recorder, &catalogue::STORE_CALLS),
             store_call_seconds: Timers::register(&recorder, &catalogue::STORE_CALL_SECONDS),
+            throttles: Counters::register(&recorder, &catalogue::THROTTLES),
             rebalances: Counters::register(&recorder, &catalogue::REBALANCES),
             lane_bytes: handles::gauge(&recorder, &catalogue::LANE_BYTES, &[]),
             partitions: Partitions::default(),

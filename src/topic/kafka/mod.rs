@@ -4,11 +4,12 @@
 //! connect: the cluster is away, the topic is missing, a setting is wrong ([`TopicError`]).
 
 mod murmur2;
+mod report;
 pub mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
@@ -23,6 +24,7 @@ use crate::source::kafka::{Context, KafkaConnection, setting_fault};
 use topics::Admin;
 
 pub use murmur2::partition_of;
+pub use report::TopicReport;
 
 /// Why a topic cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -59,27 +61,23 @@ pub struct KafkaTopicConfig {
     pub delivery_deadline: Duration,
     /// Messages that wait inside librdkafka at most; more wait outside, within the deadline.
     pub queue_messages_max: usize,
+    /// The largest message that is sent, by [`Message::bytes`].
+    pub message_bytes_max: usize,
+    /// How messages are measured against the topic's own limit.
+    pub measured: Measured,
     /// Further librdkafka settings, passed through; those that this rests on are refused.
     pub options: BTreeMap<String, String>,
 }
 
-/// What the readiness check reports about a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicReport {
-    /// How many partitions.
-    pub partitions: usize,
-    /// The lowest number of replicas of a partition.
-    pub replication: usize,
-    /// How many replicas must have a message before it counts; `None` where the cluster does not tell.
-    pub min_insync_replicas: Option<u32>,
-    /// How long messages are kept, in milliseconds, -1 for ever; `None` where the cluster does not tell.
-    pub retention_ms: Option<i64>,
-    /// The largest batch, in bytes; `None` where the cluster does not tell.
-    pub message_bytes_max: Option<usize>,
+/// How a message is measured against the topic's `max.message.bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// Here, before compression: what is too large is told before anything is sent, whatever it would compress to.
+    BeforeCompression,
+    /// By the broker, after compression with zstd: where an event stood compressed, its copy fits, too.
+    ByBroker,
 }
 
-/// Kafka's default for `max.message.bytes`.
-const MESSAGE_BYTES_DEFAULT: usize = 1_048_588;
 /// librdkafka's default for `batch.size`; a larger one would make batches that the topic refuses as a whole.
 const BATCH_BYTES: usize = 1_000_000;
 /// How old the number of partitions may be.
@@ -113,10 +111,11 @@ pub struct KafkaTopic {
     admin: Admin,
     // A std mutex: held to clone the handle or to replace it, never across an await. librdkafka's idempotent producer is
     // of no use after a fatal error and is then made anew.
-    producer: Mutex<FutureProducer<Context>>,
+    producer: Arc<Mutex<FutureProducer<Context>>>,
     partitions: AtomicI32,
     counted: Mutex<Instant>,
     bytes_max: usize,
+    measured: Measured,
     deadline: Duration,
 }
 
@@ -133,18 +132,22 @@ impl KafkaTopic {
         }
         let admin = Admin::connect(&config.connection, &topic)?;
         let report = admin.report(&topic).await?;
-        let bytes_max = report.message_bytes_max.unwrap_or(MESSAGE_BYTES_DEFAULT);
+        let topic_bytes_max = report.bytes_max();
+        let (bytes_max, compression) = match config.measured {
+            Measured::BeforeCompression => (topic_bytes_max.min(config.message_bytes_max), "lz4"),
+            Measured::ByBroker => (config.message_bytes_max, "zstd"),
+        };
         let mut client = config.connection.client_config();
         client
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("compression.type", "lz4")
+            .set("compression.type", compression)
             .set("linger.ms", "5")
             .set("message.timeout.ms", config.delivery_deadline.as_millis().max(1).to_string())
             .set("queue.buffering.max.messages", config.queue_messages_max.max(1).to_string())
-            // librdkafka counts a message without its batch's frame and the topic with it: the topic has the last word.
+            // librdkafka counts without the batch's frame, the topic with it: the check here or the broker has the last word.
             .set("message.max.bytes", bytes_max.saturating_add(4096).clamp(1000, 1_000_000_000).to_string())
-            .set("batch.size", BATCH_BYTES.min(bytes_max).to_string())
+            .set("batch.size", BATCH_BYTES.min(topic_bytes_max).to_string())
             .set("enable.metrics.push", "false");
         for (name, value) in &config.options {
             client.set(name, value);
@@ -156,10 +159,11 @@ impl KafkaTopic {
             client,
             connection: config.connection,
             admin,
-            producer: Mutex::new(producer),
+            producer: Arc::new(Mutex::new(producer)),
             partitions: AtomicI32::new(partitions),
             counted: Mutex::new(Instant::now()),
             bytes_max,
+            measured: config.measured,
             deadline: config.delivery_deadline,
         })
     }
@@ -176,19 +180,29 @@ impl KafkaTopic {
         self.producer.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A new producer in place of one that librdkafka has given up.
-    fn replace_if_dead(&self, used: &FutureProducer<Context>) {
+    /// A new producer in place of one that librdkafka has given up. To make one and to end one (which waits for its thread)
+    /// takes a while: not on a thread that others wait for.
+    async fn replace_if_dead(&self, used: FutureProducer<Context>) {
         let Some((code, why)) = used.client().fatal_error() else { return };
         tracing::warn!(topic = self.topic, "the producer is made anew after a fatal error: {code}: {why}");
-        match make_producer(&self.client, &self.connection, &self.topic) {
-            Ok(new) => {
-                let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-                // Another call may have done it already.
-                if producer.client().fatal_error().is_some() {
-                    *producer = new;
-                }
-            }
-            Err(error) => tracing::error!(topic = self.topic, "{error}"),
+        let (client, connection, topic) = (self.client.clone(), self.connection.clone(), self.topic.clone());
+        let current = Arc::clone(&self.producer);
+        let replaced = tokio::task::spawn_blocking(move || {
+            let new = make_producer(&client, &connection, &topic)?;
+            let mut producer = current.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another call may have done it already; then the new one goes.
+            let gone = match producer.client().fatal_error() {
+                Some(_) => std::mem::replace(&mut *producer, new),
+                None => new,
+            };
+            drop(producer);
+            drop((gone, used));
+            Ok::<_, TopicError>(())
+        });
+        match replaced.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(topic = self.topic, "{error}"),
+            Err(error) => tracing::error!(topic = self.topic, "the producer could not be made anew: {error}"),
         }
     }
 
@@ -201,9 +215,9 @@ impl KafkaTopic {
             }
             *counted = Instant::now();
         }
-        let (producer, topic) = (producer.clone(), self.topic.clone());
+        let (producer, topic, patience) = (producer.clone(), self.topic.clone(), METADATA.min(self.deadline));
         let asked =
-            tokio::task::spawn_blocking(move || topics::partition_count(producer.client(), &topic, METADATA)).await;
+            tokio::task::spawn_blocking(move || topics::partition_count(producer.client(), &topic, patience)).await;
         match asked {
             Ok(Ok(count)) => self.partitions.store(count, Ordering::Relaxed),
             Ok(Err(error)) => {
@@ -227,14 +241,17 @@ impl KafkaTopic {
         message: &Message,
         until: Instant,
     ) -> Result<DeliveryFuture, Published> {
-        if message.bytes() > self.bytes_max {
-            let why = format!(
-                "{} bytes are more than the {} that topic {} takes",
-                message.bytes(),
-                self.bytes_max,
-                self.topic
-            );
-            return Err(Published::Rejected(why));
+        let (bytes, most, topic) = (message.bytes(), self.bytes_max, &self.topic);
+        if bytes > most {
+            return Err(Published::Rejected(match self.measured {
+                Measured::BeforeCompression => {
+                    format!("{bytes} bytes are more than the {most} that topic {topic} may be sent")
+                }
+                Measured::ByBroker => format!(
+                    "{bytes} bytes are more than the {most} that may be sent to topic {topic}: raise \
+                     kafka.message_bytes_max"
+                ),
+            }));
         }
         loop {
             let record = FutureRecord {
@@ -250,8 +267,24 @@ impl KafkaTopic {
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) if Instant::now() < until => {
                     tokio::time::sleep(QUEUE_FULL).await;
                 }
-                Err((error, _)) => return Err(verdict(&error)),
+                Err((error, _)) => return Err(self.verdict(&error)),
             }
+        }
+    }
+
+    /// By code: what the topic will never take is rejected, all else is worth another try.
+    fn verdict(&self, error: &KafkaError) -> Published {
+        let topic = &self.topic;
+        match error.rdkafka_error_code() {
+            Some(code @ RDKafkaErrorCode::MessageSizeTooLarge) => {
+                Published::Rejected(format!("topic {topic}: {code}: raise its max.message.bytes"))
+            }
+            Some(
+                code @ (RDKafkaErrorCode::InvalidMessageSize
+                | RDKafkaErrorCode::InvalidRecord
+                | RDKafkaErrorCode::InvalidTimestamp),
+            ) => Published::Rejected(format!("topic {topic}: {code}")),
+            Some(_) | None => Published::Retry(error.to_string()),
         }
     }
 }
@@ -259,27 +292,27 @@ impl KafkaTopic {
 impl Topic for KafkaTopic {
     fn publish<'a>(&'a self, messages: &'a [&'a Message]) -> BoxFuture<'a, Vec<Published>> {
         Box::pin(async move {
+            let until = Instant::now() + self.deadline;
             let producer = self.producer();
             self.refresh_partitions(&producer).await;
-            let until = Instant::now() + self.deadline;
             let mut under_way = Vec::with_capacity(messages.len());
             for message in messages {
                 under_way.push(self.enqueue(&producer, message, until).await);
             }
-            let give_up = tokio::time::Instant::from_std(Instant::now() + self.deadline + REPORT_GRACE);
+            let give_up = tokio::time::Instant::from_std(until + REPORT_GRACE);
             let mut verdicts = Vec::with_capacity(under_way.len());
             for delivery in under_way {
                 verdicts.push(match delivery {
                     Err(verdict) => verdict,
                     Ok(delivery) => match tokio::time::timeout_at(give_up, delivery).await {
                         Ok(Ok(Ok(_))) => Published::Durable,
-                        Ok(Ok(Err((error, _)))) => verdict(&error),
+                        Ok(Ok(Err((error, _)))) => self.verdict(&error),
                         Ok(Err(_)) => Published::Retry("the producer was replaced".to_owned()),
                         Err(_) => Published::Retry("no acknowledgement within the delivery deadline".to_owned()),
                     },
                 });
             }
-            self.replace_if_dead(&producer);
+            self.replace_if_dead(producer).await;
             verdicts
         })
     }
@@ -319,17 +352,4 @@ fn headers(message: &Message) -> Option<OwnedHeaders> {
             .iter()
             .fold(headers, |headers, (key, value)| headers.insert(Header { key, value: value.as_ref() })),
     )
-}
-
-/// By code: what the topic will never take is rejected, all else is worth another try.
-fn verdict(error: &KafkaError) -> Published {
-    match error.rdkafka_error_code() {
-        Some(
-            code @ (RDKafkaErrorCode::MessageSizeTooLarge
-            | RDKafkaErrorCode::InvalidMessageSize
-            | RDKafkaErrorCode::InvalidRecord
-            | RDKafkaErrorCode::InvalidTimestamp),
-        ) => Published::Rejected(code.to_string()),
-        Some(_) | None => Published::Retry(error.to_string()),
-    }
 }
