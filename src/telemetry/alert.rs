@@ -17,11 +17,9 @@ closed_label! {
         Conflict = "conflict",
         /// A partition makes no progress while others do.
         StalledPartition = "stalled_partition",
-        /// A route refuses so many events that its partitions are paused.
-        Poison = "poison",
-        /// The ledger was extended by someone else.
+        /// An append to a ledger is refused, and nobody else's entry says why.
         LedgerRefused = "ledger_refused",
-        /// A checkpoint was moved forward by a tool and is not followed.
+        /// A checkpoint was moved by a tool beyond what the ledger holds, and is not followed.
         IgnoredReset = "ignored_reset",
         /// The log ends below what the ledger or the checkpoint says: the topic was made anew, or truncated.
         LogBehindLedger = "log_behind_ledger",

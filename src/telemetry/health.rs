@@ -24,8 +24,6 @@ closed_label! {
         RequestTopic = "request_topic",
         /// Where dead letters go.
         DeadLetterTopic = "dead_letter_topic",
-        /// The store.
-        Dynamodb = "dynamodb",
         /// Its tables and indexes, and the right to use them.
         Tables = "tables",
         /// The dedupe cache.

@@ -9,7 +9,7 @@ use rdkafka::producer::{BaseProducer, DefaultProducerContext, FutureProducer, Pr
 use recordkeeper::event::Position;
 use recordkeeper::source::kafka::{GroupProtocol, KafkaConnection, KafkaSourceConfig, StartPolicy};
 use recordkeeper::source::{Source, SourceEvent};
-use recordkeeper::topic::kafka::{KafkaTopic, KafkaTopicConfig, TopicError};
+use recordkeeper::topic::kafka::{KafkaTopic, KafkaTopicConfig, Measured, TopicError};
 
 use super::member::{Member, PATIENCE, config, numbers, producer, values, write, write_with};
 use super::{World, fresh};
@@ -320,6 +320,8 @@ async fn asking_about_a_missing_topic_does_not_create_it() {
             topic: "unheard-of".into(),
             delivery_deadline: PATIENCE,
             queue_messages_max: 1,
+            message_bytes_max: 1_000_000,
+            measured: Measured::ByBroker,
             options: BTreeMap::new(),
         };
         let missing = KafkaTopic::connect(topic).await.err().unwrap();
