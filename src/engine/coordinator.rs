@@ -2,12 +2,13 @@
 //! takes checkpoints to it, and ends lanes on revocation and shutdown alike.
 
 mod assign;
+mod ending;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +16,7 @@ use crate::event::PartitionRef;
 use crate::guard::failpoint;
 use crate::source::{Assignment, RawBatch, Source, SourceError, SourceEvent};
 use crate::telemetry::metrics::{PartitionReading, Rebalance};
-use crate::telemetry::{Alert, At, Condition, Dependency, Heartbeat, Metrics, Readiness, Tally};
+use crate::telemetry::{Condition, Dependency, Heartbeat, Metrics, Readiness, Tally};
 
 use super::lane::{Mode, held_bytes};
 use super::owned::{Owned, Revocation};
@@ -282,86 +283,6 @@ impl Coordinator {
         }
     }
 
-    fn ended(&mut self, partition: &PartitionRef, complete: bool) {
-        let Some(owned) = self.owned.remove(partition) else { return };
-        self.bytes = self.bytes.saturating_sub(owned.bytes);
-        self.metrics.partitions.lost(&self.group, partition);
-        if owned.unread && !self.owned.values().any(|owned| owned.unread) {
-            self.tell_readiness(Dependency::SourceTopics, Condition::Ready);
-        }
-        if self.ending.is_some() {
-            if !complete {
-                self.given_up.push(partition.to_string());
-            }
-        } else if !owned.draining {
-            // Still assigned, with nobody to read it: it would stall unseen.
-            self.given_up.push(partition.to_string());
-            self.fail(SourceError::Fatal(format!("the lane of {partition} broke down: see the log, start again")));
-        } else if !complete {
-            let message = "given up before it was drained: its next owner reads what was left again";
-            self.metrics.alerts.raise(Alert::PartitionsLost, &At::partition(partition), message);
-        }
-        for revocation in &mut self.revocations {
-            revocation.left.remove(partition);
-        }
-        for done in self.revocations.extract_if(.., |revocation| revocation.left.is_empty()) {
-            // A source that stopped waiting has let go already.
-            let _ = done.ack.send(());
-        }
-        // What it held may have been what others were paused for.
-        self.give_room();
-        if let Some(assignment) = self.waiting.remove(partition) {
-            self.assign(assignment);
-        }
-    }
-
-    /// A worker whose thread ended on a fault answers nothing more: its lanes have ended.
-    fn bury_dead_workers(&mut self) {
-        let dead = |owned: &Owned| self.workers.get(owned.worker).is_none_or(Worker::is_finished);
-        let orphans: Vec<PartitionRef> =
-            self.owned.iter().filter(|(_, owned)| dead(owned)).map(|(partition, _)| partition.clone()).collect();
-        for partition in orphans {
-            self.ended(&partition, false);
-        }
-    }
-
-    fn revoke(&mut self, partitions: Vec<PartitionRef>, ack: oneshot::Sender<()>) {
-        for partition in &partitions {
-            self.waiting.remove(partition);
-        }
-        let left: HashSet<PartitionRef> =
-            partitions.into_iter().filter(|partition| self.owned.contains_key(partition)).collect();
-        if left.is_empty() {
-            let _ = ack.send(());
-            return;
-        }
-        self.end_lanes(left.iter().cloned().collect(), Mode::Drain);
-        let deadline = Instant::now() + self.limits.drain_deadline;
-        self.revocations.push(Revocation { left, ack, deadline });
-    }
-
-    fn end(&mut self, mode: Mode) {
-        self.ending = Some(mode);
-        let partitions: Vec<PartitionRef> = self.owned.keys().cloned().collect();
-        for partition in &partitions {
-            self.source.pause(partition);
-        }
-        self.end_lanes(partitions, mode);
-        if mode == Mode::Drain {
-            // A second cause to drain gives no more time.
-            self.deadline.get_or_insert(Instant::now() + self.limits.drain_deadline);
-        }
-    }
-
-    fn end_lanes(&mut self, partitions: Vec<PartitionRef>, mode: Mode) {
-        for partition in &partitions {
-            if let Some(owned) = self.owned.get_mut(partition) {
-                owned.draining |= mode == Mode::Drain;
-            }
-        }
-        self.by_worker(partitions, |partitions| ToWorker::End { partitions, mode });
-    }
-
     fn by_worker(&self, partitions: Vec<PartitionRef>, message: impl Fn(Vec<PartitionRef>) -> ToWorker) {
         let mut by_worker: HashMap<usize, Vec<PartitionRef>> = HashMap::new();
         for partition in partitions {
@@ -372,29 +293,6 @@ impl Coordinator {
         for (worker, partitions) in by_worker {
             self.tell(worker, message(partitions));
         }
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        self.revocations.iter().map(|revocation| revocation.deadline).chain(self.deadline).min()
-    }
-
-    /// Gives up what should have drained by now.
-    fn give_up(&mut self) {
-        let now = Instant::now();
-        let all = self.deadline.is_some_and(|deadline| deadline <= now);
-        let mut late: Vec<PartitionRef> = Vec::new();
-        for revocation in &mut self.revocations {
-            if revocation.deadline <= now {
-                late.extend(revocation.left.iter().cloned());
-                // Asked once; the lanes end at once and answer.
-                revocation.deadline = now + self.limits.drain_deadline;
-            }
-        }
-        if all {
-            late = self.owned.keys().cloned().collect();
-            self.deadline = Some(now + self.limits.drain_deadline);
-        }
-        self.by_worker(late, |partitions| ToWorker::GiveUp { partitions });
     }
 
     fn tell(&self, worker: usize, message: ToWorker) {
