@@ -111,14 +111,14 @@ async fn look(
         let name = &general.dead_letters_topic;
         looking.doubt(report.durability_doubts(name).into_iter().chain(report.retention_doubts(name, LETTERS_KEPT)));
         let needed = sources.unwrap_or(0) + LETTER_OVERHEAD_BYTES;
-        if report.bytes_max() >= needed {
-            return Ok(topic);
+        match report.message_bytes_max {
+            Some(limit) if limit < needed => Err(format!(
+                "topic {name} takes messages of {limit} bytes at most, and dead letters of its sources may have {needed}: \
+                 raise its max.message.bytes"
+            )),
+            // Where the cluster does not tell, its answer to a letter will.
+            Some(_) | None => Ok(topic),
         }
-        Err(format!(
-            "topic {name} takes messages of {} bytes at most, and dead letters of its sources may have {needed}: raise its \
-             max.message.bytes",
-            report.bytes_max()
-        ))
     });
     looking.found(Dependency::DeadLetterTopic, letters.as_ref().err().map_or(&[], std::slice::from_ref));
     let (requests, letters) = requests.zip(letters.ok())?;

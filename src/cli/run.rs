@@ -314,9 +314,10 @@ pub(super) async fn progress(metrics: Arc<Metrics>) {
 
 /// The settings that make a run use the parts in the process.
 pub(super) fn embedded_settings(global: &GlobalArgs, bootstrap: &str, endpoint: &str, region: &str) -> Vec<Override> {
-    // The samples hold conflicts and ties on purpose; each would be an alert of its own among the progress lines.
+    // The samples hold conflicts and ties on purpose, which would be alerts among the progress lines. Why it is not ready is
+    // said all the same.
     let quiet = !global.is_given("log.filter", &["RECORDKEEPER_LOG_FILTER", "RUST_LOG"]);
-    let log = quiet.then_some(("log.filter", "off"));
+    let log = quiet.then_some(("log.filter", "off,recordkeeper::cli=warn"));
     [
         ("dedupe", "memory"),
         ("table_prefix", ""),

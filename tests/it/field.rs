@@ -649,3 +649,41 @@ async fn what_is_missing_at_start_is_named() {
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     assert!(run.stderr.contains(&deployment.topic("wallet-events")), "{}", run.stderr);
 }
+
+/// The first command of the README: everything in one process, no setting, no service.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_run_records_its_samples() {
+    let dir = services::scratch("embedded");
+    let run = |args: &'static [&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_recordkeeper"));
+        command.args(["run", "--embedded", "--summary", "json", "--set", "admin.listen=127.0.0.1:0"]).args(args);
+        command.args(["--pipelines", concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines")]).current_dir(&dir).env_clear();
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).kill_on_drop(true);
+        command
+    };
+    let summary = |stdout: &str| -> Value {
+        serde_json::from_str(stdout.lines().rev().find(|line| line.starts_with('{')).expect(stdout)).unwrap()
+    };
+    let output = tokio::time::timeout(ENDS_WITHIN * 6, run(&["--until-idle"]).output()).await.unwrap().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stdout} {stderr}");
+    let idle = summary(&stdout);
+    assert!(idle["recorded"].as_u64() > Some(0) && idle["in_flight"] == 0, "{idle}");
+
+    // Until Ctrl-C, while events still come.
+    let log = dir.join("embedded.log");
+    let mut child = run(&[]).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    until("progress", async || {
+        let said = std::fs::read_to_string(&log).unwrap();
+        let works = |line: &str| line.starts_with("consumed ") && !line.contains("recorded 0 ");
+        said.lines().any(works).then_some(())
+    })
+    .await;
+    let pid = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).await.unwrap();
+    assert_eq!(child.wait().await.unwrap().code(), Some(0), "{stdout}");
+    let stopped = summary(&stdout);
+    assert!(stopped["recorded"].as_u64() > Some(0) && stopped["in_flight"] == 0, "{stopped}");
+}

@@ -53,7 +53,13 @@ pub async fn create_missing(connection: &KafkaConnection, wanted: &[TopicSpec]) 
             Ok(name) => names.push(name),
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => {
-                return Err(TopicError::Refused { topic, why: format!("it could not be created: {code}") });
+                let remedy = match code {
+                    RDKafkaErrorCode::InvalidReplicationFactor => {
+                        ": set kafka.new_topic_replication to no more than the cluster has brokers"
+                    }
+                    _ => "",
+                };
+                return Err(TopicError::Refused { topic, why: format!("it could not be created: {code}{remedy}") });
             }
         }
     }
