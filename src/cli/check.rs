@@ -8,10 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
-use super::{CheckArgs, EXIT_USAGE, GlobalArgs, check_event, report, table};
-use crate::config::{self, Diagnostic, Effective, Severity};
+use super::{CheckArgs, EXIT_USAGE, GlobalArgs, check_event, report, show, table};
+use crate::config::{self, Diagnostic, Effective, Fault, Settings, Severity};
 use crate::event::{Origin, Partition, Position};
 use crate::pipeline::{Delivery, Pipeline};
+use crate::source::kafka::{KafkaConnection, setting_fault};
 
 /// No broker is set up for larger messages.
 const EVENT_BYTES_MAX: u64 = 64 << 20;
@@ -19,7 +20,8 @@ const EVENT_BYTES_MAX: u64 = 64 << 20;
 /// Reports all findings at once; without errors shows the effective configuration and which source won, or what the
 /// pipelines make of one event (which needs no settings).
 pub fn check(global: &GlobalArgs, args: &CheckArgs) -> Result<ExitCode, anyhow::Error> {
-    let (pipelines, mut found) = compile(global);
+    let loaded = config::load_from_process(&global.config_args(), by_adapters);
+    let (pipelines, mut found) = compile(global, loaded.as_ref().ok().map(|loaded| &loaded.settings));
     if let (Some(event), Some(topic)) = (&args.event, &args.topic) {
         report(&found);
         if found.iter().any(|finding| finding.severity == Severity::Error) {
@@ -27,7 +29,7 @@ pub fn check(global: &GlobalArgs, args: &CheckArgs) -> Result<ExitCode, anyhow::
         }
         return check_one(&pipelines, event, topic, args);
     }
-    let effective = match config::load_from_process(&global.config_args()) {
+    let effective = match loaded {
         Ok(loaded) => {
             found.splice(0..0, loaded.warnings);
             loaded.effective
@@ -41,10 +43,11 @@ pub fn check(global: &GlobalArgs, args: &CheckArgs) -> Result<ExitCode, anyhow::
     if found.iter().any(|finding| finding.severity == Severity::Error) {
         return Ok(ExitCode::from(EXIT_USAGE));
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = Vec::new();
     table::write(&mut out, &settings(&effective))?;
     writeln!(out)?;
     table::write(&mut out, &overview(&pipelines))?;
+    show(&out)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -66,15 +69,39 @@ fn overview(pipelines: &[Pipeline]) -> Vec<[String; 4]> {
     std::iter::once(head).chain(shown).collect()
 }
 
+/// What librdkafka refuses of `kafka.options`, found without a connection.
+pub(super) fn by_adapters(settings: &Settings) -> Vec<(&'static str, Fault)> {
+    let mut found = Vec::new();
+    for (name, value) in &settings.kafka.options {
+        // Each alone: librdkafka stops at the first that it refuses.
+        let mut client = KafkaConnection::plaintext("localhost:9092").client_config();
+        if let Err(error) = client.set(name, value).create_native_config() {
+            let message = format!("holds \"{name}\": {}", setting_fault(&error));
+            found.push(("kafka.options", Fault::with_hint(message, "see librdkafka's CONFIGURATION.md")));
+        }
+    }
+    found
+}
+
 /// The pipelines, compiled, and what is worth a look reported; `None` where something is wrong, reported too.
 pub(super) fn pipelines(global: &GlobalArgs) -> Option<Vec<Pipeline>> {
-    let (pipelines, found) = compile(global);
+    // What is wrong with the settings is told where they are loaded to be used.
+    let loaded = config::load_from_process(&global.config_args(), by_adapters).ok();
+    pipelines_with(global, loaded.as_ref().map(|loaded| &loaded.settings))
+}
+
+/// As [`pipelines`], held against these settings.
+pub(super) fn pipelines_with(global: &GlobalArgs, settings: Option<&Settings>) -> Option<Vec<Pipeline>> {
+    let (pipelines, found) = compile(global, settings);
     report(&found);
     found.iter().all(|finding| finding.severity == Severity::Warning).then_some(pipelines)
 }
 
-fn compile(global: &GlobalArgs) -> (Vec<Pipeline>, Vec<Diagnostic>) {
+fn compile(global: &GlobalArgs, settings: Option<&Settings>) -> (Vec<Pipeline>, Vec<Diagnostic>) {
     let (specs, mut found) = config::pipelines::load(&global.pipelines, &global.pipeline);
+    if let Some(settings) = settings {
+        found.extend(config::pipelines::against(settings, &specs));
+    }
     let mut pipelines = Vec::with_capacity(specs.len());
     for spec in &specs {
         match Pipeline::compile(spec) {
@@ -104,11 +131,12 @@ fn check_one(pipelines: &[Pipeline], event: &Path, topic: &str, args: &CheckArgs
     let readers: Vec<&Pipeline> =
         pipelines.iter().filter(|pipeline| pipeline.topics().iter().any(|read| read == topic)).collect();
     anyhow::ensure!(!readers.is_empty(), "no pipeline reads the topic {topic}");
-    let mut out = std::io::stdout().lock();
+    let mut out = Vec::new();
     let mut taken = true;
     for pipeline in readers {
         taken &= check_event::write(&mut out, pipeline.name(), &pipeline.prepare(&delivery))?;
     }
+    show(&out)?;
     Ok(if taken { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -8,17 +8,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser as _;
 
-use crate::config::Settings;
+use crate::config::{Diagnostic, Settings};
 use crate::embedded::dynamodb::{self as store, EmbeddedDynamo};
 use crate::embedded::kafka::EmbeddedKafka;
 use crate::generate::{Events, GenerateArgs, Plan, TRANSACTION_TOPIC, WALLET_TOPIC};
+use crate::pipeline::Pipeline;
 use crate::source::kafka::GroupProtocol;
 use crate::store::dynamodb::tables::{self, TableOptions};
 use crate::topic::kafka::{KafkaTopic, Measured};
 use crate::topic::{Message, Placement, Published, Topic as _};
 
 use super::run::{Deployment, Process, consume, embedded_settings, progress, show_summary, start_admin, start_process};
-use super::{EXIT_USAGE, GlobalArgs, RunArgs, SummaryForm, backends, check};
+use super::{EXIT_USAGE, GlobalArgs, RunArgs, SummaryForm, backends, check, report};
 
 /// Partitions of each topic.
 const PARTITIONS: i32 = 4;
@@ -33,17 +34,21 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs the shipped native pipeline on embedded parts.
 pub async fn run(global: &GlobalArgs, args: &RunArgs) -> Result<ExitCode, anyhow::Error> {
-    let Some(pipelines) = check::pipelines(global) else { return Ok(ExitCode::from(EXIT_USAGE)) };
-    let pipelines: Vec<_> = pipelines
-        .into_iter()
-        .filter(|pipeline| pipeline.topics().iter().any(|topic| topic == WALLET_TOPIC || topic == TRANSACTION_TOPIC))
-        .map(Arc::new)
-        .collect();
+    // The broker has to know its topics when it starts, and the settings name some of them.
+    let nowhere = embedded_settings(global, "127.0.0.1:1", "http://127.0.0.1:1", EmbeddedDynamo::REGION);
+    let named = match global.load(nowhere) {
+        Ok(loaded) => loaded.settings,
+        Err(code) => return Ok(code),
+    };
+    let Some(pipelines) = check::pipelines_with(global, Some(&named)) else {
+        return Ok(ExitCode::from(EXIT_USAGE));
+    };
+    let Some(pipelines) = fed(pipelines, global) else { return Ok(ExitCode::from(EXIT_USAGE)) };
+    let names = topic_names(&named, &pipelines);
     let dynamo = store::start(None).await.context("embedded store")?;
-    let names = topic_names(global, &dynamo, &pipelines)?;
     let topics: Vec<(&str, i32)> = names.iter().map(|name| (name.as_str(), PARTITIONS)).collect();
     let kafka = EmbeddedKafka::start(&topics).context("embedded broker")?;
-    let loaded = match global.load(embedded_settings(
+    let loaded = match global.load_again(embedded_settings(
         global,
         kafka.bootstrap_servers(),
         &dynamo.endpoint,
@@ -92,18 +97,33 @@ pub async fn run(global: &GlobalArgs, args: &RunArgs) -> Result<ExitCode, anyhow
     Ok(if complete? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The pipelines that the sample events are for; `None`, reported, where one was asked for that they are not for.
+fn fed(pipelines: Vec<Pipeline>, global: &GlobalArgs) -> Option<Vec<Arc<Pipeline>>> {
+    let is_fed =
+        |pipeline: &Pipeline| pipeline.topics().iter().any(|topic| topic == WALLET_TOPIC || topic == TRANSACTION_TOPIC);
+    let (fed, left_out): (Vec<_>, Vec<_>) = pipelines.into_iter().partition(is_fed);
+    let why = format!("--embedded feeds sample events to {WALLET_TOPIC} and {TRANSACTION_TOPIC} only");
+    let refuse = |flag: &str, what: String, hint: &str| {
+        report(&[Diagnostic::error(flag, None, format!("{what}: {why}")).with_hint(hint)]);
+        None
+    };
+    if let Some(pipeline) = left_out.iter().find(|pipeline| global.pipeline.iter().any(|name| name == pipeline.name()))
+    {
+        let what = format!("the pipeline `{}` reads none of the embedded topics", pipeline.name());
+        return refuse("--pipeline", what, "leave it out, or run it on brokers of your own, without --embedded");
+    }
+    if fed.is_empty() {
+        return refuse("--pipelines", "no pipeline reads the embedded topics".to_owned(), "name the shipped directory");
+    }
+    Some(fed.into_iter().map(Arc::new).collect())
+}
+
 /// The topics that have to be there when the broker starts: those of the pipelines and of the settings.
-fn topic_names(
-    global: &GlobalArgs,
-    dynamo: &EmbeddedDynamo,
-    pipelines: &[Arc<crate::pipeline::Pipeline>],
-) -> anyhow::Result<Vec<String>> {
-    let unknown_broker = embedded_settings(global, "127.0.0.1:1", &dynamo.endpoint, EmbeddedDynamo::REGION);
-    let Ok(loaded) = global.load(unknown_broker) else { anyhow::bail!("the configuration is wrong") };
-    let general = &loaded.settings.general;
+fn topic_names(settings: &Settings, pipelines: &[Arc<Pipeline>]) -> Vec<String> {
+    let general = &settings.general;
     let mut names: Vec<String> = pipelines.iter().flat_map(|pipeline| pipeline.topics().to_vec()).collect();
     names.extend([general.requests_topic.clone(), general.dead_letters_topic.clone()]);
-    Ok(names)
+    names
 }
 
 async fn create_tables(settings: &Settings) -> anyhow::Result<()> {

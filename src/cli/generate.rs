@@ -1,6 +1,6 @@
 //! `generate`.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,12 @@ pub async fn generate(global: &GlobalArgs, args: &GenerateArgs) -> Result<ExitCo
         Ok(report) => {
             let seconds = report.elapsed.as_secs_f64();
             writeln!(std::io::stderr().lock(), "{} events, {} bytes in {seconds:.1} s", report.events, report.bytes)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        // Who reads it has seen enough.
+        Err(GenerateError::Write { source, .. })
+            if args.to == Target::Stdout && source.kind() == ErrorKind::BrokenPipe =>
+        {
             Ok(ExitCode::SUCCESS)
         }
         Err(error @ GenerateError::Usage(_)) => {

@@ -9,10 +9,19 @@ use serde_json::{Value, json};
 use crate::event::WalletId;
 use crate::store::dynamodb::read::{Reader, RecordsOf};
 
-use super::{GetArgs, GetCommand, GetOne, GlobalArgs, backends};
+use super::{EXIT_USAGE, GetArgs, GetCommand, GetOne, GlobalArgs, backends, show};
+
+/// What a user's id may take.
+const USER_ID_BYTES_MAX: usize = 1024;
+/// What source and id may take together, and the name of a record behind them.
+const RECORD_ID_BYTES_MAX: usize = 1024 + 1 + 249;
 
 /// Looks up a wallet, a user or a record. Exit code 1 where there is none.
 pub async fn get(global: &GlobalArgs, args: &GetArgs) -> Result<ExitCode, anyhow::Error> {
+    if let Err(what) = check(&args.command) {
+        writeln!(std::io::stderr().lock(), "error: {what}")?;
+        return Ok(ExitCode::from(EXIT_USAGE));
+    }
     let loaded = match global.load([]) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
@@ -30,10 +39,29 @@ pub async fn get(global: &GlobalArgs, args: &GetArgs) -> Result<ExitCode, anyhow
     let Some(found) = found else {
         anyhow::bail!("nothing is recorded under this id");
     };
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &found)?;
-    writeln!(out)?;
+    let mut out = serde_json::to_vec_pretty(&found)?;
+    out.push(b'\n');
+    show(&out)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether there can be such an id, so that no table is asked about one that there cannot be.
+fn check(command: &GetCommand) -> Result<(), String> {
+    let within = |id: &str, bytes_max: usize, what: &str| {
+        let sound = (1..=bytes_max).contains(&id.len());
+        let bytes = id.len();
+        if sound { Ok(()) } else { Err(format!("{what} has 1 to {bytes_max} bytes, and this one has {bytes}")) }
+    };
+    match command {
+        GetCommand::Wallet(one) => {
+            WalletId::parse(&one.id).map(drop).map_err(|refusal| format!("not a wallet id: {}", refusal.detail))
+        }
+        GetCommand::User(one) => within(&one.id, USER_ID_BYTES_MAX, "a user's id"),
+        GetCommand::Record(one) => {
+            let what = "a record's id (source|id or source|id|name, % written %25 and | written %7C in each part)";
+            within(&one.id, RECORD_ID_BYTES_MAX, what)
+        }
+    }
 }
 
 /// A wallet under any notation of its address. `--strong` is for the wallet's own item: users and records come from indexes.

@@ -26,7 +26,10 @@ pub fn health(global: &GlobalArgs, args: &HealthArgs) -> Result<ExitCode, anyhow
                 (address, host, path)
             }
             None => {
-                writeln!(io::stderr().lock(), "--url: error: takes http://host:port[/path]")?;
+                writeln!(
+                    io::stderr().lock(),
+                    "--url: error: takes http://host:port[/path], without user and password"
+                )?;
                 return Ok(ExitCode::from(EXIT_USAGE));
             }
         },
@@ -52,6 +55,10 @@ fn parse(url: &str) -> Option<(String, String)> {
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let port = host.rsplit_once(':').filter(|(name, _)| !name.is_empty())?.1;
     port.parse::<u16>().ok()?;
+    // Addresses are shown in messages: nothing secret may stand in them.
+    if url.contains(['@', '?', '#']) {
+        return None;
+    }
     let path = if path.is_empty() || path == "/" { "/livez" } else { path };
     // What is no part of a request's first line may not get into it.
     let clean = url.bytes().all(|byte| byte.is_ascii_graphic());
@@ -134,7 +141,16 @@ mod tests {
     fn a_url_names_host_port_and_path() {
         assert_eq!(parse("http://h:1"), Some(("h:1".into(), "/livez".into())));
         assert_eq!(parse("http://[::1]:1/readyz"), Some(("[::1]:1".into(), "/readyz".into())));
-        for bad in ["h:1", "https://h:1", "http://h", "http://:1", "http://h:1/a b", "http://h:1/\r\nx: y"] {
+        for bad in [
+            "h:1",
+            "https://h:1",
+            "http://h",
+            "http://:1",
+            "http://h:1/a b",
+            "http://h:1/\r\nx: y",
+            "http://user:password@h:1",
+            "http://h:1/livez?token=t",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

@@ -62,7 +62,7 @@ impl GlobalArgs {
     /// What the configuration is loaded from. An empty variable counts as not set.
     pub fn config_args(&self) -> ConfigArgs {
         let file = self.config.clone().filter(|file| !file.is_empty()).map(PathBuf::from);
-        ConfigArgs { file, overrides: self.set.clone() }
+        ConfigArgs { file, overrides: self.set.clone(), brought: Vec::new() }
     }
 
     /// Whether a setting was given by flag or by one of these variables.
@@ -72,19 +72,29 @@ impl GlobalArgs {
     }
 
     /// The configuration, its warnings reported; else everything that is wrong with it reported, and the exit code.
-    pub fn load(&self, further: impl IntoIterator<Item = Override>) -> Result<Loaded, ExitCode> {
-        let mut args = self.config_args();
-        args.overrides.extend(further);
-        match config::load_from_process(&args) {
-            Ok(loaded) => {
-                report(&loaded.warnings);
-                Ok(loaded)
-            }
-            Err(found) => {
-                report(&found);
-                Err(ExitCode::from(EXIT_USAGE))
-            }
-        }
+    /// `brought` are the settings that embedded parts bring along.
+    pub fn load(&self, brought: impl IntoIterator<Item = Override>) -> Result<Loaded, ExitCode> {
+        let loaded = self.load_again(brought)?;
+        report(&loaded.warnings);
+        Ok(loaded)
+    }
+
+    /// As [`GlobalArgs::load`], for whom its warnings were reported to before.
+    fn load_again(&self, brought: impl IntoIterator<Item = Override>) -> Result<Loaded, ExitCode> {
+        let args = ConfigArgs { brought: brought.into_iter().collect(), ..self.config_args() };
+        config::load_from_process(&args, check::by_adapters).map_err(|found| {
+            report(&found);
+            ExitCode::from(EXIT_USAGE)
+        })
+    }
+}
+
+/// Writes a result to standard output. A reader that has seen enough (`| head -1`) is no failure.
+fn show(result: &[u8]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(result).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
 }
 
@@ -202,7 +212,7 @@ pub enum GetCommand {
     Wallet(GetOne),
     /// A user's wallets
     User(GetOne),
-    /// A record, by `source|id` or `source|id|name`
+    /// A record, by `source|id` or `source|id|name`; in each part `%` is written `%25`, and `|` is written `%7C`
     Record(GetOne),
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Secret;
 use super::setting::{Fault, Setting};
-use super::yaml::{Node, Place, Value};
+use super::yaml::{Entry, Node, Place, Value};
 
 impl<T: Setting> Setting for Option<T> {
     const KIND: &'static str = T::KIND;
@@ -19,8 +19,12 @@ impl<T: Setting> Setting for Option<T> {
         T::from_text(text).map(Some)
     }
 
-    fn from_node(node: &Node) -> Result<Self, (Place, Fault)> {
-        T::from_node(node).map(Some)
+    fn from_plain(text: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        T::from_plain(text, faults).map(Some)
+    }
+
+    fn from_node(node: &Node, faults: &mut Vec<(Place, Fault)>) -> Option<Self> {
+        T::from_node(node, faults).map(Some)
     }
 
     fn show(&self) -> String {
@@ -71,6 +75,10 @@ impl Setting for String {
     const KIND: &'static str = "text";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
+        // None is meant where one stands, and a NUL would be the end of it for C libraries.
+        if text.contains(char::is_control) {
+            return Err(Fault::new("holds a control character (a line break, a tab, a NUL)"));
+        }
         Ok(text.to_owned())
     }
 
@@ -83,7 +91,11 @@ impl Setting for PathBuf {
     const KIND: &'static str = "path of a file";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        Ok(Self::from(text))
+        match text {
+            "" => Err(Fault::new("names no file")),
+            _ if text.contains('\0') => Err(Fault::new("holds a NUL, which no file's name does")),
+            _ => Ok(Self::from(text)),
+        }
     }
 
     fn show(&self) -> String {
@@ -109,7 +121,7 @@ impl Setting for Secret {
     const SECRET: bool = true;
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        Ok(Self::new(text))
+        if text.contains('\0') { Err(Fault::new("holds a NUL")) } else { Ok(Self::new(text)) }
     }
 
     fn show(&self) -> String {
@@ -230,20 +242,39 @@ impl<T: Setting> Setting for Vec<T> {
     const KIND: &'static str = "list; in a variable separated by commas";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(T::from_text).collect()
+        let mut faults = Vec::new();
+        let items = Self::from_plain(text, &mut faults).unwrap_or_default();
+        faults.into_iter().next().map_or(Ok(items), Err)
     }
 
-    fn from_node(node: &Node) -> Result<Self, (Place, Fault)> {
-        match &node.value {
-            Value::List(items) => items.iter().map(T::from_node).collect(),
+    fn from_plain(text: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        let read: Vec<Option<T>> = items.map(|item| T::from_plain(item, faults)).collect();
+        read.into_iter().collect()
+    }
+
+    fn from_node(node: &Node, faults: &mut Vec<(Place, Fault)>) -> Option<Self> {
+        let fault = match &node.value {
+            Value::List(items) => {
+                let read: Vec<Option<T>> = items.iter().map(|item| T::from_node(item, faults)).collect();
+                return read.into_iter().collect();
+            }
             Value::Scalar(text) if text.starts_with('-') => {
                 let hint = "a list item is written with a space after the dash: `- item`";
-                Err((node.place, Fault::with_hint("takes a list, and a dash without a space begins none", hint)))
+                Fault::with_hint("takes a list, and a dash without a space begins none", hint)
             }
-            Value::Scalar(text) => Self::from_text(text).map_err(|fault| (node.place, fault)),
-            Value::Nothing => Err((node.place, Fault::with_hint("has no value", "write one, or leave the line out"))),
-            Value::Map(_) => Err((node.place, Fault::new("takes a list, not a mapping"))),
-        }
+            Value::Scalar(text) => {
+                let mut found = Vec::new();
+                let items = Self::from_plain(text, &mut found);
+                faults.extend(found.into_iter().map(|fault| (node.place, fault)));
+                return items;
+            }
+            Value::Nothing => Fault::with_hint("has no value", "write one, or leave the line out"),
+            Value::Refused => return None,
+            Value::Map(_) => Fault::new("takes a list, not a mapping"),
+        };
+        faults.push((node.place, fault));
+        None
     }
 
     fn show(&self) -> String {
@@ -265,30 +296,61 @@ impl<T: Setting> Setting for Names<T> {
     const KIND: &'static str = "names and values; in a variable `name=value`, separated by commas";
 
     fn from_text(text: &str) -> Result<Self, Fault> {
-        let mut names = Self::new();
-        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-            let (name, value) =
-                item.split_once('=').ok_or_else(|| Fault::new("takes name=value pairs separated by commas"))?;
-            if names.insert(name.trim().to_owned(), T::from_text(value.trim())?).is_some() {
-                return Err(Fault::new(format!("has \"{}\" twice", name.trim())));
-            }
-        }
-        Ok(names)
+        let mut faults = Vec::new();
+        let names = Self::from_plain(text, &mut faults).unwrap_or_default();
+        faults.into_iter().next().map_or(Ok(names), Err)
     }
 
-    fn from_node(node: &Node) -> Result<Self, (Place, Fault)> {
-        let Value::Map(entries) = &node.value else {
-            return Err((node.place, Fault::new(format!("takes a mapping of names to values, not {}", node.shape()))));
-        };
-        entries.iter().map(|entry| Ok((entry.key.clone(), T::from_node(&entry.value)?))).collect()
+    fn from_plain(text: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        let mut names = Self::new();
+        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+            let Some((name, value)) = item.split_once('=') else {
+                faults.push(Fault::new("takes name=value pairs separated by commas"));
+                continue;
+            };
+            let name = name.trim();
+            if let Some(value) = T::from_plain(value.trim(), faults)
+                && names.insert(name.to_owned(), value).is_some()
+            {
+                faults.push(Fault::new(format!("has \"{name}\" twice")));
+            }
+        }
+        Some(names)
+    }
+
+    fn from_node(node: &Node, faults: &mut Vec<(Place, Fault)>) -> Option<Self> {
+        match &node.value {
+            // Names are checked even beside a value that is none.
+            Value::Map(entries) => {
+                let read = |entry: &Entry| Some((entry.key.clone(), T::from_node(&entry.value, faults)?));
+                Some(entries.iter().filter_map(read).collect())
+            }
+            Value::Refused => None,
+            _ => {
+                let message = format!("takes a mapping of names to values, not {}", node.shape());
+                faults.push((node.place, Fault::new(message)));
+                None
+            }
+        }
     }
 
     fn show(&self) -> String {
         if self.is_empty() {
             return "(none)".to_owned();
         }
-        self.iter().map(|(name, value)| format!("{name}={}", value.show())).collect::<Vec<_>>().join(",")
+        let shown = |(name, value): (&String, &T)| match tells_of_secret(name) {
+            true => format!("{name}={}", Secret::SHOWN),
+            false => format!("{name}={}", value.show()),
+        };
+        self.iter().map(shown).collect::<Vec<_>>().join(",")
     }
+}
+
+/// Whether what stands under this name may be a secret. Secrets are refused where names are free, but what looks like one
+/// and is taken is not shown either.
+fn tells_of_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "secret", "jaas", "key", "token", "oauthbearer.config"].iter().any(|word| name.contains(word))
 }
 
 #[cfg(test)]
@@ -334,6 +396,8 @@ mod tests {
             Ok([("a".into(), "1".into()), ("b".into(), "x=y".into())].into())
         );
         assert!(Names::<String>::from_text("a").is_err());
+        let shown = Names::<String>::from_text("client.rack=az1,ssl.keystore.location=k,x.TOKEN=t").unwrap().show();
+        assert_eq!(shown, "client.rack=az1,ssl.keystore.location=(redacted),x.TOKEN=(redacted)");
         assert!(Names::<String>::from_text("a=1,a=2").is_err());
     }
 }

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use super::reader::Reader;
-use super::{AdminSettings, Diagnostic, Effective, Settings, Severity, unknown, yaml};
+use super::{AdminSettings, Diagnostic, Effective, Fault, Settings, Severity, unknown, yaml};
 
 /// What the command line says about the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigArgs {
     /// The file, where one is named.
     pub file: Option<PathBuf>,
-    /// Settings given by flags, or by the parts that `run --embedded` brings along; the last of one name wins.
+    /// Settings given by flags.
     pub overrides: Vec<Override>,
+    /// Settings that the parts of `run --embedded` bring along; none of them can be given by a flag as well.
+    pub brought: Vec<Override>,
 }
 
 /// One setting given by a flag.
@@ -41,24 +43,33 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
 }
 
+/// What the adapters would refuse, by setting. It is asked after other faults too, so that all are told at once; settings
+/// that were found wrong hold their defaults then.
+pub type ByAdapters = fn(&Settings) -> Vec<(&'static str, Fault)>;
+
 /// Reads the configuration; `env` looks up a variable. Fails with everything that is wrong, warnings included, in the
 /// order of the file.
-pub fn load(args: &ConfigArgs, env: impl Fn(&str) -> Option<String>) -> Result<Loaded, Vec<Diagnostic>> {
-    let mut found = unknown::in_flags(&args.overrides);
+pub fn load(
+    args: &ConfigArgs,
+    env: impl Fn(&str) -> Option<String>,
+    by_adapters: ByAdapters,
+) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut found = unknown::in_flags(args);
     let path = args.file.as_deref();
-    let root = match path.map(yaml::read).transpose() {
-        Ok(root) => root,
-        Err(faults) => {
-            // Without its file nearly every setting would be reported as missing.
-            found.extend(faults);
-            return Err(found);
-        }
-    };
-    let mut reader = Reader::new(&args.overrides, &env, path, root.as_ref());
+    let (root, faults) = path.map(yaml::read).unwrap_or_default();
+    found.extend(faults);
+    if path.is_some() && root.is_none() {
+        // Without its file nearly every setting would be reported as missing.
+        return Err(found);
+    }
+    let mut reader = Reader::new(args, &env, root.as_ref());
     if let (Some(path), Some(root)) = (path, &root) {
         found.extend(unknown::in_file(path, root, &mut reader.meant));
     }
     let settings = Settings::read(&mut reader);
+    for (name, fault) in settings.as_ref().map(by_adapters).unwrap_or_default() {
+        reader.complain(name, fault);
+    }
     found.append(&mut reader.found);
     found.sort_by(|a, b| a.place.is_none().cmp(&b.place.is_none()).then(a.place.cmp(&b.place)));
     match settings {
@@ -70,36 +81,33 @@ pub fn load(args: &ConfigArgs, env: impl Fn(&str) -> Option<String>) -> Result<L
 }
 
 /// [`load`] with the variables of this process, those that nothing reads reported as well.
-pub fn load_from_process(args: &ConfigArgs) -> Result<Loaded, Vec<Diagnostic>> {
-    let mut strange = Vec::new();
-    let mut names = Vec::new();
+pub fn load_from_process(args: &ConfigArgs, by_adapters: ByAdapters) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut wrong = Vec::new();
+    let mut variables = Vec::new();
     for (name, value) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("RECORDKEEPER_") && value.to_str().is_none() {
-            strange.push(Diagnostic::error(&name, None, "variable is not UTF-8"));
+            wrong.push(Diagnostic::error(&name, None, "variable is not UTF-8"));
         }
-        names.push(name);
+        variables.push((name, value.to_string_lossy().into_owned()));
     }
-    names.sort();
-    let unknown = unknown::unknown_variables(names);
-    let loaded = load(args, |name| std::env::var(name).ok());
-    match loaded {
-        Ok(mut loaded) if strange.is_empty() => {
-            loaded.warnings.extend(unknown);
-            Ok(loaded)
-        }
-        Ok(loaded) => Err(loaded.warnings.into_iter().chain(strange).chain(unknown).collect()),
-        Err(found) => Err(found.into_iter().chain(strange).chain(unknown).collect()),
+    variables.sort();
+    wrong.extend(unknown::unknown_variables(variables));
+    match load(args, |name| std::env::var(name).ok(), by_adapters) {
+        Ok(loaded) if wrong.is_empty() => Ok(loaded),
+        Ok(loaded) => Err(loaded.warnings.into_iter().chain(wrong).collect()),
+        Err(found) => Err(found.into_iter().chain(wrong).collect()),
     }
 }
 
 /// The admin section alone: what asks a running instance needs none of the others, nor their secrets.
 pub fn admin_from_process(args: &ConfigArgs) -> Result<AdminSettings, Vec<Diagnostic>> {
-    let path = args.file.as_deref();
-    let root = path.map(yaml::read).transpose()?;
+    let (root, mut found) = args.file.as_deref().map(yaml::read).unwrap_or_default();
     let env = |name: &str| std::env::var(name).ok();
-    let mut reader = Reader::new(&args.overrides, &env, path, root.as_ref());
-    AdminSettings::read(&mut reader).ok_or(reader.found)
+    let mut reader = Reader::new(args, &env, root.as_ref());
+    let admin = AdminSettings::read(&mut reader);
+    found.append(&mut reader.found);
+    admin.filter(|_| found.is_empty()).ok_or(found)
 }
 
 #[cfg(test)]
@@ -119,7 +127,8 @@ mod tests {
             let given = variables.iter().chain(&NEEDED).find(|(known, _)| *known == name);
             given.map(|(_, value)| (*value).to_owned())
         };
-        load(&ConfigArgs::default(), env).map_err(|found| found.iter().map(ToString::to_string).collect())
+        load(&ConfigArgs::default(), env, |_| Vec::new())
+            .map_err(|found| found.iter().map(ToString::to_string).collect())
     }
 
     fn warnings(variables: &[(&str, &str)]) -> Vec<String> {
@@ -143,6 +152,9 @@ mod tests {
             ("RECORDKEEPER_DEDUPE", "redis"),
             ("RECORDKEEPER_REDIS_URL", "redis://app:hunter2@a,redis://app:hunter2@b"),
             ("RECORDKEEPER_REDIS_MODE", "cluster"),
+            ("RECORDKEEPER_KAFKA_SECURITY", "sasl_tls"),
+            ("RECORDKEEPER_KAFKA_SASL_MECHANISM", "PLAIN"),
+            ("RECORDKEEPER_KAFKA_USERNAME", "app"),
             ("RECORDKEEPER_KAFKA_PASSWORD", "hunter2"),
         ])
         .unwrap();
@@ -181,6 +193,11 @@ mod tests {
                 vec![("RECORDKEEPER_KAFKA_SECURITY", "sasl_tls"), ("RECORDKEEPER_KAFKA_SASL_MECHANISM", "OAUTHBEARER")],
                 "kafka.sasl_mechanism OAUTHBEARER needs kafka.token_file",
             ),
+            (vec![("RECORDKEEPER_KAFKA_USERNAME", "u")], "kafka.username has no effect: kafka.security is plaintext"),
+            (vec![("RECORDKEEPER_KAFKA_CA_FILE", "c")], "kafka.ca_file has no effect: kafka.security is plaintext"),
+            (vec![("RECORDKEEPER_KAFKA_CLIENT_ID", "a\0b")], "kafka.client_id holds a control character"),
+            (vec![("RECORDKEEPER_DYNAMODB_REGION", "eu central")], "dynamodb.region is no name of a region"),
+            (vec![("RECORDKEEPER_KAFKA_OPTIONS", "partitioner=random")], "the product sets itself"),
             (vec![("RECORDKEEPER_KAFKA_OPTIONS", "enable.auto.commit=true")], "the product sets itself"),
             (vec![("RECORDKEEPER_KAFKA_OPTIONS", "ssl.keystore.password=x")], "secrets are never passed through"),
             (
@@ -208,10 +225,7 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_a_warning() {
         assert_eq!(warnings(&[]), Vec::<String>::new());
-        assert_eq!(
-            warnings(&[("RECORDKEEPER_REDIS_URL", "redis://a"), ("RECORDKEEPER_KAFKA_USERNAME", "u")]),
-            ["kafka.username has no effect: kafka.security is plaintext", "redis.url has no effect: dedupe is memory"]
-        );
+        assert_eq!(warnings(&[("RECORDKEEPER_REDIS_URL", "redis://a")]), ["redis.url has no effect: dedupe is memory"]);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! Each setting is declared once, in [`settings`]; its reader, its variable, its checks and its row of the reference come
 //! from the declaration. What can fail is reported all at once, as [`Diagnostic`]s with file and line.
 
+mod bounded;
 mod diagnostics;
 mod kinds;
 mod load;
+mod pem;
 pub mod pipelines;
 mod reader;
 mod reference;
@@ -17,7 +19,7 @@ mod yaml;
 
 pub use diagnostics::{Diagnostic, Severity, nearest};
 pub use kinds::{ByteSize, Names, Threads};
-pub use load::{ConfigArgs, Loaded, Override, admin_from_process, load, load_from_process};
+pub use load::{ByAdapters, ConfigArgs, Loaded, Override, admin_from_process, load, load_from_process};
 pub use reader::{Effective, Origin};
 pub use reference::reference;
 pub use secret::Secret;
@@ -26,4 +28,3 @@ pub use settings::{
     AdminSettings, Dedupe, DynamodbSettings, EngineSettings, GeneralSettings, HostPort, KafkaSettings, LogFormat,
     LogSettings, RedisMode, RedisSettings, RedisUrl, SECTIONS, SaslMechanism, Security, Settings,
 };
-pub use unknown::unknown_variables;

@@ -1,4 +1,5 @@
-//! Finds the value of each setting: flag over variable over file over default.
+//! Finds the value of each setting: flag over variable over file over default, and over all of them what an embedded run
+//! brings along.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,11 +7,13 @@ use std::path::Path;
 
 use super::setting::{Fault, Setting, SettingDef};
 use super::yaml::{Node, Place};
-use super::{Diagnostic, Override};
+use super::{ConfigArgs, Diagnostic};
 
 /// Which source won.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
+    /// The parts that an embedded run brings along.
+    Brought,
     /// The command line.
     Flag,
     /// The environment variable of this name.
@@ -27,6 +30,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Brought => f.write_str("embedded part"),
             Self::Flag => f.write_str("flag"),
             Self::Variable(name) => write!(f, "variable {name}"),
             Self::File { line } => write!(f, "file, line {line}"),
@@ -48,48 +52,63 @@ pub struct Effective {
 
 /// All sources, and what was found on the way.
 pub(super) struct Reader<'a> {
-    pub overrides: &'a [Override],
-    pub env: &'a dyn Fn(&str) -> Option<String>,
-    pub path: Option<&'a Path>,
-    pub root: Option<&'a Node>,
+    args: &'a ConfigArgs,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    path: Option<&'a Path>,
+    root: Option<&'a Node>,
     /// Settings that were given under a wrong name or in a wrong place: not reported as missing once more.
     pub meant: BTreeSet<String>,
     pub found: Vec<Diagnostic>,
     pub effective: Vec<Effective>,
     /// Where each given setting stands, for complaints about how settings fit together.
     places: Vec<(String, Stand)>,
+    /// Settings that something else stands in for; what does not fit it is nobody's fault.
+    failed: BTreeSet<String>,
 }
 
 /// Where a value stands.
 #[derive(Clone, Debug)]
 enum Stand {
+    Brought,
     Flag,
     Variable(String),
     File(Place),
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(
-        overrides: &'a [Override],
-        env: &'a dyn Fn(&str) -> Option<String>,
-        path: Option<&'a Path>,
-        root: Option<&'a Node>,
-    ) -> Self {
+    pub fn new(args: &'a ConfigArgs, env: &'a dyn Fn(&str) -> Option<String>, root: Option<&'a Node>) -> Self {
         let (found, effective, places) = (Vec::new(), Vec::new(), Vec::new());
-        Self { overrides, env, path, root, meant: BTreeSet::new(), found, effective, places }
+        let (meant, failed) = (BTreeSet::new(), BTreeSet::new());
+        Self { args, env, path: args.file.as_deref(), root, meant, found, effective, places, failed }
+    }
+
+    /// The value of a setting. After a diagnostic its default stands in, or nothing: `None` where there is neither.
+    pub fn read<T: Setting>(&mut self, def: &SettingDef) -> Option<T> {
+        let name = def.full_name();
+        let value = self.read_given(def, &name);
+        if value.is_some() {
+            return value;
+        }
+        self.failed.insert(name);
+        T::absent().or_else(|| T::from_text(def.default.unwrap_or_default()).ok())
     }
 
     /// The value of a setting; `None` after a diagnostic.
-    pub fn read<T: Setting>(&mut self, def: &SettingDef) -> Option<T> {
-        let name = def.full_name();
-        let Some((stand, parsed)) = self.given::<T>(def, &name) else {
-            return self.fall_back(def, name);
+    fn read_given<T: Setting>(&mut self, def: &SettingDef, name: &str) -> Option<T> {
+        let mut faults = Vec::new();
+        let Some((stand, value)) = self.given::<T>(def, name, &mut faults) else {
+            return self.fall_back(def, name.to_owned());
         };
-        self.places.push((name.clone(), stand.clone()));
-        let value = match parsed.and_then(|value: T| within(def, value)) {
+        self.places.push((name.to_owned(), stand.clone()));
+        for (place, fault) in faults {
+            // A fault in a file stands at its own item.
+            let at = if let Stand::File(_) = stand { Stand::File(place) } else { stand.clone() };
+            self.tell(Some(&at), name, fault);
+        }
+        let value = match within(def, value?) {
             Ok(value) => value,
             Err(fault) => {
-                self.complain(&name, fault);
+                self.complain(name, fault);
                 return None;
             }
         };
@@ -98,38 +117,49 @@ impl<'a> Reader<'a> {
             let hint =
                 if T::SECRET { hint } else { "leave the password out and give it by its own setting".to_owned() };
             self.complain(
-                &name,
+                name,
                 Fault::with_hint("holds a secret, which belongs neither here nor on a command line", hint),
             );
             return None;
         }
         let origin = match stand {
+            Stand::Brought => Origin::Brought,
             Stand::Flag => Origin::Flag,
             Stand::Variable(variable) => Origin::Variable(variable),
             Stand::File((line, _)) => Origin::File { line },
         };
-        self.effective.push(Effective { name, shown_value: value.show(), origin });
+        self.effective.push(Effective { name: name.to_owned(), shown_value: value.show(), origin });
         Some(value)
     }
 
-    /// What the strongest source that has something says.
-    fn given<T: Setting>(&self, def: &SettingDef, name: &str) -> Option<(Stand, Result<T, Fault>)> {
-        if let Some(given) = self.overrides.iter().rev().find(|given| given.name == name) {
-            return Some((Stand::Flag, T::from_text(&given.value)));
+    /// What the strongest source that has something says, and what is wrong with it.
+    fn given<T: Setting>(
+        &self,
+        def: &SettingDef,
+        name: &str,
+        faults: &mut Vec<(Place, Fault)>,
+    ) -> Option<(Stand, Option<T>)> {
+        let mut parse = |text: &str| {
+            let mut found = Vec::new();
+            let value = T::from_plain(text, &mut found);
+            faults.extend(found.into_iter().map(|fault| (Place::default(), fault)));
+            value
+        };
+        for (overrides, stand) in [(&self.args.brought, Stand::Brought), (&self.args.overrides, Stand::Flag)] {
+            if let Some(given) = overrides.iter().find(|given| given.name == name) {
+                return Some((stand, parse(&given.value)));
+            }
         }
         let foreign = def.foreign_variables.iter().map(ToString::to_string);
         for variable in std::iter::once(def.variable()).chain(foreign) {
             // An empty variable is one that a compose file or a chart left out.
             if let Some(text) = (self.env)(&variable).filter(|text| !text.is_empty()) {
-                return Some((Stand::Variable(variable), T::from_text(&text)));
+                return Some((Stand::Variable(variable), parse(&text)));
             }
         }
         let section = if def.section.is_empty() { self.root? } else { self.root?.get(def.section)? };
         let node = section.get(def.name)?;
-        Some(match T::from_node(node) {
-            Ok(value) => (Stand::File(node.place), Ok(value)),
-            Err((place, fault)) => (Stand::File(place), Err(fault)),
-        })
+        Some((Stand::File(node.place), T::from_node(node, faults)))
     }
 
     fn fall_back<T: Setting>(&mut self, def: &SettingDef, name: String) -> Option<T> {
@@ -160,37 +190,58 @@ impl<'a> Reader<'a> {
         self.found.push(Diagnostic::error(at, None, format!("{name} {why}")).with_hint(hint));
     }
 
-    /// Reports what is wrong with a setting, where it stands.
+    /// Reports what is wrong with a setting, where it stands; nothing of one that was reported already.
     pub fn complain(&mut self, name: &str, fault: Fault) {
-        let diagnostic = self.at(name, format!("{name} {}", fault.message));
-        self.found.push(match fault.hint {
-            Some(hint) => diagnostic.with_hint(hint),
-            None => diagnostic,
-        });
+        if !self.failed.contains(name) {
+            let stand = self.stand(name).cloned();
+            self.tell(stand.as_ref(), name, fault);
+        }
     }
 
     /// Reports something worth a look about a setting, where it stands.
     pub fn warn(&mut self, name: &str, fault: Fault) {
+        let before = self.found.len();
         self.complain(name, fault);
-        if let Some(last) = self.found.last_mut() {
-            last.severity = super::Severity::Warning;
-        }
+        self.found[before..].iter_mut().for_each(|told| told.severity = super::Severity::Warning);
     }
 
     /// Whether any source gave it.
     pub fn is_given(&self, name: &str) -> bool {
-        self.places.iter().any(|(given, _)| given == name)
+        self.stand(name).is_some()
     }
 
-    fn at(&self, name: &str, message: String) -> Diagnostic {
-        match self.places.iter().find(|(given, _)| given == name) {
-            Some((_, Stand::Flag)) => Diagnostic::error("--set", None, message),
-            Some((_, Stand::Variable(variable))) => Diagnostic::error(variable, None, message),
-            Some((_, Stand::File(place))) => {
-                Diagnostic::error(self.path.unwrap_or(Path::new("")), Some(*place), message)
-            }
-            None => Diagnostic::error(self.path.unwrap_or(Path::new("default")), None, message),
-        }
+    /// Whether the parts of an embedded run gave it: others that do not fit it are the operator's, for other runs.
+    pub fn is_brought(&self, name: &str) -> bool {
+        matches!(self.stand(name), Some(Stand::Brought))
+    }
+
+    /// Whether any source gave it, however wrong, be it under a name that is not quite its own.
+    pub fn is_mentioned(&self, name: &str) -> bool {
+        self.is_given(name) || self.meant.contains(name)
+    }
+
+    /// Whether all of these hold what was given or left to their defaults, so that it can be seen how they fit together.
+    pub fn are_sound(&self, names: &[&str]) -> bool {
+        names.iter().all(|name| !self.failed.contains(*name))
+    }
+
+    fn stand(&self, name: &str) -> Option<&Stand> {
+        self.places.iter().find(|(given, _)| given == name).map(|(_, stand)| stand)
+    }
+
+    fn tell(&mut self, stand: Option<&Stand>, name: &str, fault: Fault) {
+        let (at, place) = match stand {
+            Some(Stand::Brought) => (Path::new("--embedded"), None),
+            Some(Stand::Flag) => (Path::new("--set"), None),
+            Some(Stand::Variable(variable)) => (Path::new(variable), None),
+            Some(Stand::File(place)) => (self.path.unwrap_or(Path::new("")), Some(*place)),
+            None => (self.path.unwrap_or(Path::new("default")), None),
+        };
+        let told = Diagnostic::error(at, place, format!("{name} {}", fault.message));
+        self.found.push(match fault.hint {
+            Some(hint) => told.with_hint(hint),
+            None => told,
+        });
     }
 }
 

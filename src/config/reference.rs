@@ -12,8 +12,9 @@ One YAML file, named by `--config FILE` or `RECORDKEEPER_CONFIG`. Every setting 
 `--set section.name=value`. A flag wins over a variable, a variable over the file, the file over the default; an empty
 variable counts as not set. `recordkeeper check` prints what applies and which source won.
 
-An unknown name, a name given twice, a value without its unit: any of these is an error with file and line, and nothing
-starts (exit code 2). All are reported at once.
+An unknown name (of a setting, or of a variable that begins with `RECORDKEEPER_`), a name given twice, a value without its
+unit, settings of which one leaves another without effect: any of these is an error with file and line, and nothing starts
+(exit code 2). All are reported at once.
 
 Secrets are taken from variables or from files of their own (`..._file`), never from this file or a flag, and are never
 shown. AWS credentials are the AWS SDK's own matter.

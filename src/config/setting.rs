@@ -84,13 +84,26 @@ pub(super) trait Setting: Sized {
     /// Reads the text of a variable, a flag, a default, or a single value of a file.
     fn from_text(text: &str) -> Result<Self, Fault>;
 
-    /// Reads a value of a file.
-    fn from_node(node: &Node) -> Result<Self, (Place, Fault)> {
-        match &node.value {
-            Value::Scalar(text) => Self::from_text(text).map_err(|fault| (node.place, fault)),
-            Value::Nothing => Err((node.place, Fault::with_hint("has no value", "write one, or leave the line out"))),
-            _ => Err((node.place, Fault::new(format!("takes {}, not {}", Self::KIND, node.shape())))),
-        }
+    /// Reads the text of a variable or a flag, which may hold several values. All its faults are added, as by
+    /// [`Setting::from_node`].
+    fn from_plain(text: &str, faults: &mut Vec<Fault>) -> Option<Self> {
+        Self::from_text(text).map_err(|fault| faults.push(fault)).ok()
+    }
+
+    /// Reads a value of a file. All its faults are added; with some of them, what could be read is given all the same
+    /// where that is of use for further checks.
+    fn from_node(node: &Node, faults: &mut Vec<(Place, Fault)>) -> Option<Self> {
+        let fault = match &node.value {
+            Value::Scalar(text) => match Self::from_text(text) {
+                Ok(value) => return Some(value),
+                Err(fault) => fault,
+            },
+            Value::Nothing => Fault::with_hint("has no value", "write one, or leave the line out"),
+            Value::Refused => return None,
+            Value::List(_) | Value::Map(_) => Fault::new(format!("takes {}, not {}", Self::KIND, node.shape())),
+        };
+        faults.push((node.place, fault));
+        None
     }
 
     /// As shown to people; redacted where it holds a secret.
@@ -150,7 +163,7 @@ macro_rules! section {
                 ),+],
             };
 
-            /// Reads every setting, so that all faults are found, before any of them ends it.
+            /// Reads every setting. What is wrong is reported, and its default stands in, so that the rest can be checked.
             pub(in crate::config) fn read(reader: &mut $crate::config::reader::Reader<'_>) -> Option<Self> {
                 let mut settings = Self::SECTION.settings.iter();
                 $( let $field = settings.next().and_then(|def| reader.read::<$kind>(def)); )+

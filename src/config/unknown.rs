@@ -5,10 +5,15 @@ use std::path::Path;
 
 use super::settings::SECTIONS;
 use super::yaml::{Entry, Node, Value};
-use super::{Diagnostic, Override, nearest};
+use super::{ConfigArgs, Diagnostic, Override, nearest};
 
-/// Variables of the command line itself.
-const OWN_VARIABLES: [&str; 2] = ["RECORDKEEPER_CONFIG", "RECORDKEEPER_PIPELINES"];
+/// Variables of the command line itself, and of debug builds.
+const OWN_VARIABLES: &[&str] = &[
+    "RECORDKEEPER_CONFIG",
+    "RECORDKEEPER_PIPELINES",
+    #[cfg(debug_assertions)]
+    "RECORDKEEPER_FAILPOINT",
+];
 
 /// Checks every key of a file. Adds the full names of the settings that were probably meant to `meant`.
 pub(super) fn in_file(path: &Path, root: &Node, meant: &mut BTreeSet<String>) -> Vec<Diagnostic> {
@@ -20,6 +25,7 @@ pub(super) fn in_file(path: &Path, root: &Node, meant: &mut BTreeSet<String>) ->
                     let wrong = inner.iter().filter(|inner| !is_setting(section.name, &inner.key));
                     found.extend(wrong.map(|inner| unknown(path, section.name, inner, meant)));
                 }
+                Value::Refused => {}
                 _ => {
                     let message = format!(
                         "section {} takes a mapping of its settings, not {}",
@@ -39,42 +45,54 @@ pub(super) fn in_file(path: &Path, root: &Node, meant: &mut BTreeSet<String>) ->
     found
 }
 
-/// Checks the names of settings given by flags.
-pub(super) fn in_flags(overrides: &[Override]) -> Vec<Diagnostic> {
+/// Checks the names of settings given by flags: each is one, given once, and not one that embedded parts bring along.
+pub(super) fn in_flags(args: &ConfigArgs) -> Vec<Diagnostic> {
     let known: Vec<String> = SECTIONS.iter().flat_map(|section| section.settings).map(|def| def.full_name()).collect();
-    let wrong = overrides.iter().filter(|given| !known.contains(&given.name));
-    wrong
-        .map(|given| {
-            let fault = Diagnostic::error("--set", None, format!("unknown setting \"{}\"", given.name));
-            match nearest(&given.name, known.iter().map(String::as_str)) {
+    let check = |(at, given): (usize, &Override)| {
+        let name = &given.name;
+        let fault = |message: String| Diagnostic::error("--set", None, message);
+        if !known.contains(name) {
+            let fault = fault(format!("unknown setting \"{name}\""));
+            Some(match nearest(name, known.iter().map(String::as_str)) {
                 Some(name) => fault.with_hint(format!("did you mean \"{name}\"?")),
                 None => fault.with_hint("settings are named section.name; `recordkeeper reference` lists them"),
-            }
-        })
-        .collect()
+            })
+        } else if args.overrides[..at].iter().any(|earlier| earlier.name == *name) {
+            Some(fault(format!("{name} is given twice")).with_hint("keep one of the two"))
+        } else if args.brought.iter().any(|brought| brought.name == *name) {
+            let hint = "leave it out, or run without --embedded";
+            Some(fault(format!("{name} has no effect: the parts that --embedded brings along give it")).with_hint(hint))
+        } else {
+            None
+        }
+    };
+    args.overrides.iter().enumerate().filter_map(check).collect()
 }
 
-/// What Kubernetes calls the variables that it makes for a service of our name.
-const KUBERNETES_VARIABLES: [&str; 2] = ["RECORDKEEPER_PORT", "RECORDKEEPER_SERVICE_"];
-
-/// Variables of our prefix that nothing reads. Only warnings: while versions change, one may know what another does not.
-pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<Diagnostic> {
+/// Variables of our prefix that nothing reads, by name and value.
+pub(super) fn unknown_variables(variables: impl IntoIterator<Item = (String, String)>) -> Vec<Diagnostic> {
     let settings = SECTIONS.iter().flat_map(|section| section.settings).map(|def| def.variable());
-    let known: Vec<String> = settings.chain(OWN_VARIABLES.map(str::to_owned)).collect();
-    let ours = names.into_iter().filter(|name| {
-        name.starts_with("RECORDKEEPER_")
-            && !known.contains(name)
-            && !KUBERNETES_VARIABLES.iter().any(|prefix| name.starts_with(prefix))
+    let known: Vec<String> = settings.chain(OWN_VARIABLES.iter().map(ToString::to_string)).collect();
+    let ours = variables.into_iter().filter(|(name, value)| {
+        name.starts_with("RECORDKEEPER_") && !known.contains(name) && !is_of_kubernetes(name, value)
     });
-    ours.map(|name| {
-        let near = nearest(&name, known.iter().map(String::as_str)).map(|near| format!("did you mean {near}?"));
-        let finding = Diagnostic::warning(name, None, "variable has no effect: no setting is named so");
-        match near {
-            Some(hint) => finding.with_hint(hint),
-            None => finding,
-        }
+    ours.map(|(name, _)| {
+        let hint = match nearest(&name, known.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean {near}?"),
+            None => "unset it; `recordkeeper reference` lists all variables".to_owned(),
+        };
+        Diagnostic::error(name, None, "variable has no effect: no setting is named so").with_hint(hint)
     })
     .collect()
+}
+
+/// Whether Kubernetes made it for a service whose name begins as ours does (`recordkeeper`, `recordkeeper-redis`).
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let numbered = |(_, rest): (&str, &str)| rest.starts_with(|c: char| c.is_ascii_digit());
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.split_once("_PORT_").is_some_and(numbered)
+        || (name.ends_with("_PORT") && value.contains("://"))
 }
 
 fn entries(node: &Node) -> &[Entry] {
@@ -146,12 +164,25 @@ fn unknown(path: &Path, section: &str, entry: &Entry, meant: &mut BTreeSet<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Severity;
 
     #[test]
     fn a_variable_that_nothing_reads_is_told_and_those_of_kubernetes_are_not() {
-        let names = ["RECORDKEEPER_REDIS_URI", "RECORDKEEPER_REDIS_URL", "RECORDKEEPER_PORT_9464_TCP", "HOME"];
-        let found = unknown_variables(names.map(str::to_owned));
-        let told: Vec<_> = found.iter().map(|finding| (finding.file.to_str(), finding.hint.as_deref())).collect();
-        assert_eq!(told, [(Some("RECORDKEEPER_REDIS_URI"), Some("did you mean RECORDKEEPER_REDIS_URL?"))]);
+        let variables = [
+            ("RECORDKEEPER_REDIS_URI", "redis://a"),
+            ("RECORDKEEPER_REDIS_URL", "redis://a"),
+            ("RECORDKEEPER_PORT", "tcp://10.0.0.1:9464"),
+            ("RECORDKEEPER_PORT_9464_TCP_ADDR", "10.0.0.1"),
+            ("RECORDKEEPER_REDIS_PORT", "tcp://10.0.0.1:6379"),
+            ("RECORDKEEPER_REDIS_SERVICE_HOST", "10.0.0.1"),
+            ("RECORDKEEPER_REDIS_SERVICE_PORT_TLS", "6380"),
+            ("RECORDKEEPER_ADMIN_PORT", "9464"),
+            ("HOME", "/"),
+        ];
+        let found = unknown_variables(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let told: Vec<_> = found.iter().filter_map(|finding| finding.file.to_str()).collect();
+        assert_eq!(told, ["RECORDKEEPER_REDIS_URI", "RECORDKEEPER_ADMIN_PORT"]);
+        assert_eq!(found[0].hint.as_deref(), Some("did you mean RECORDKEEPER_REDIS_URL?"));
+        assert!(found.iter().all(|finding| finding.severity == Severity::Error));
     }
 }

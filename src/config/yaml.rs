@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_saphyr::granit_parser::{Event, Marker, Parser};
 
-use super::Diagnostic;
+use super::{Diagnostic, bounded};
 
 /// Larger files are refused before they are parsed.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -27,6 +27,8 @@ pub(super) struct Node {
 pub(super) enum Value {
     /// A key without a value (`key:`), or `~`.
     Nothing,
+    /// What was refused already, such as an alias; nothing more is said of it.
+    Refused,
     Scalar(String),
     List(Vec<Node>),
     Map(Vec<Entry>),
@@ -52,7 +54,7 @@ impl Node {
     /// What it is, for messages.
     pub fn shape(&self) -> &'static str {
         match self.value {
-            Value::Nothing => "nothing",
+            Value::Nothing | Value::Refused => "nothing",
             Value::Scalar(_) => "a single value",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
@@ -60,19 +62,17 @@ impl Node {
     }
 }
 
-/// Reads and parses a file; its root is a mapping.
-pub(super) fn read(path: &Path) -> Result<Node, Vec<Diagnostic>> {
-    let refuse = |message: String| vec![Diagnostic::error(path, None, message)];
-    let size = std::fs::metadata(path).map_err(|error| refuse(format!("cannot be read: {error}")))?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(refuse(format!("is larger than {FILE_BYTES_MAX} bytes")));
+/// Reads and parses a file, as [`parse`].
+pub(super) fn read(path: &Path) -> (Option<Node>, Vec<Diagnostic>) {
+    match bounded::text(path, FILE_BYTES_MAX) {
+        Ok(text) => parse(path, &text),
+        Err(what) => (None, vec![Diagnostic::error(path, None, what)]),
     }
-    let text = std::fs::read_to_string(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-    parse(path, &text)
 }
 
-/// Parses one document whose root is a mapping; an empty one is an empty mapping. Keys given twice are all reported.
-pub(super) fn parse(path: &Path, text: &str) -> Result<Node, Vec<Diagnostic>> {
+/// Parses one document whose root is a mapping; an empty one is an empty mapping. What is refused in it (keys given twice,
+/// aliases, keys that are no names) is reported, and left out of the tree; `None` where there is no tree.
+pub(super) fn parse(path: &Path, text: &str) -> (Option<Node>, Vec<Diagnostic>) {
     let mut tree = Tree { path, open: Vec::new(), root: None, found: Vec::new() };
     for next in Parser::new_from_str(text) {
         match next {
@@ -82,7 +82,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Node, Vec<Diagnostic>> {
                     "indent with spaces; write `key: value` and `- item` with a space after the colon and the dash";
                 let fault = Diagnostic::error(path, Some(place(error.marker())), format!("not YAML: {}", error.info()));
                 tree.found.push(fault.with_hint(hint));
-                return Err(tree.found);
+                return (None, tree.found);
             }
         }
     }
@@ -90,8 +90,9 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Node, Vec<Diagnostic>> {
     if !matches!(root.value, Value::Map(_)) {
         let message = format!("expected settings as `key: value`, found {}", root.shape());
         tree.found.push(Diagnostic::error(path, Some(root.place), message));
+        return (None, tree.found);
     }
-    if tree.found.is_empty() { Ok(root) } else { Err(tree.found) }
+    (Some(root), tree.found)
 }
 
 fn place(marker: &Marker) -> Place {
@@ -101,7 +102,7 @@ fn place(marker: &Marker) -> Place {
 /// A list or mapping whose end has not come yet.
 enum Open {
     List(Place, Vec<Node>),
-    Map { place: Place, entries: Vec<Entry>, seen: HashMap<String, Place>, key: Option<(String, Place)> },
+    Map { place: Place, entries: Vec<Entry>, seen: HashMap<String, Place>, key: Option<(Option<String>, Place)> },
 }
 
 struct Tree<'a> {
@@ -137,7 +138,7 @@ impl Tree<'_> {
                     Some(place),
                     "aliases (`*name`) are not supported; write it out",
                 ));
-                self.put(Node { place, value: Value::Nothing });
+                self.put(Node { place, value: Value::Refused });
             }
             Event::DocumentStart(..) if self.root.is_some() => {
                 self.found.push(Diagnostic::error(self.path, Some(place), "a second document; one file holds one"));
@@ -154,19 +155,18 @@ impl Tree<'_> {
             Some(Open::Map { entries, seen, key, .. }) => match key.take() {
                 None => {
                     let name = match node.value {
-                        Value::Scalar(name) => name,
-                        _ => {
-                            self.found.push(Diagnostic::error(
-                                self.path,
-                                Some(node.place),
-                                "a key has to be a plain name",
-                            ));
-                            String::new()
+                        Value::Scalar(name) => Some(name),
+                        Value::Refused => None,
+                        Value::Nothing | Value::List(_) | Value::Map(_) => {
+                            let fault = Diagnostic::error(self.path, Some(node.place), "a key has to be a plain name");
+                            self.found.push(fault.with_hint("write `name: value`"));
+                            None
                         }
                     };
                     *key = Some((name, node.place));
                 }
-                Some((name, key_place)) => {
+                Some((None, _)) => {}
+                Some((Some(name), key_place)) => {
                     if let Some((line, _)) = seen.get(&name) {
                         let message = format!("\"{name}\" is given twice, first on line {line}");
                         let fault = Diagnostic::error(self.path, Some(key_place), message);
@@ -186,12 +186,12 @@ mod tests {
     use super::*;
 
     fn faults(text: &str) -> Vec<String> {
-        parse(Path::new("f.yaml"), text).unwrap_err().iter().map(ToString::to_string).collect()
+        parse(Path::new("f.yaml"), text).1.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn values_keep_their_text_and_place() {
-        let root = parse(Path::new("f.yaml"), "# comment\na:\n  b: 0755\n  c: [x, 'no']\n").unwrap();
+        let root = parse(Path::new("f.yaml"), "# comment\na:\n  b: 0755\n  c: [x, 'no']\n").0.unwrap();
         let b = root.get("a").and_then(|a| a.get("b")).unwrap();
         assert_eq!(b.place, (3, 6));
         assert!(matches!(&b.value, Value::Scalar(text) if text == "0755"));
@@ -216,18 +216,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_refused_is_left_out_and_the_rest_is_read() {
+        let (root, found) = parse(Path::new("f.yaml"), "? [a, b]\n: 1\nc: &x 2\nd: *x\ne: 3\n");
+        let root = root.unwrap();
+        assert!(matches!(&root.get("e").unwrap().value, Value::Scalar(text) if text == "3"));
+        assert!(matches!(root.get("d").unwrap().value, Value::Refused));
+        let told: Vec<_> = found.iter().map(|fault| fault.message.as_str()).collect();
+        assert_eq!(told, ["a key has to be a plain name", "aliases (`*name`) are not supported; write it out"]);
+    }
+
+    #[test]
     fn an_empty_file_is_no_setting() {
         assert!(
-            matches!(parse(Path::new("f"), "# nothing\n").unwrap().value, Value::Map(entries) if entries.is_empty())
+            matches!(parse(Path::new("f"), "# nothing\n").0.unwrap().value, Value::Map(entries) if entries.is_empty())
         );
     }
 
     proptest::proptest! {
         #[test]
         fn any_text_is_a_tree_or_a_finding(text in "[-a:\\[\\]{},&*!|>'\"%@`#? \n\t\u{e9}]{0,60}") {
-            if let Err(found) = parse(Path::new("f"), &text) {
-                proptest::prop_assert!(!found.is_empty());
-            }
+            let (root, found) = parse(Path::new("f"), &text);
+            proptest::prop_assert!(root.is_some() || !found.is_empty());
         }
     }
 }

@@ -155,6 +155,11 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<Report, GenerateError> {
     let plan = Plan::new(args)?;
+    if let (Target::File(events), Some(manifest)) = (&args.to, &args.manifest)
+        && is_same_file(events, manifest)
+    {
+        return Err(GenerateError::Usage("--to and --manifest name the same file: give each its own".to_owned()));
+    }
     let mut sink = Sink::open(args, kafka, plan.partitions).await?;
     let mut manifest = args.manifest.is_some().then(Manifest::default);
     let mut pace = Pace { started: Instant::now(), rate: args.rate };
@@ -178,6 +183,17 @@ pub async fn run(
     }
     report.elapsed = pace.started.elapsed();
     Ok(report)
+}
+
+/// Whether both paths lead to one file, be it there or still to be made.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| {
+        path.canonicalize().ok().or_else(|| {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            Some(folder.canonicalize().ok()?.join(path.file_name()?))
+        })
+    };
+    a == b || real(a).is_some_and(|a| real(b) == Some(a))
 }
 
 fn write_manifest(path: &Path, manifest: &Manifest) -> io::Result<()> {

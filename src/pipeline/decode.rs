@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use super::route::Delivery;
 use crate::config::pipelines::Format;
-use crate::event::{Document, Envelope, Kind, Limits, Node, Pointer, Refusal, envelope, unframe};
+use crate::event::{Document, Envelope, Kind, Limits, Node, Pointer, Reason, Refusal, envelope, unframe};
 
 /// A value of JSON, or an attribute that came as a header.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +130,11 @@ impl<'m> Raw<'m> {
     }
 
     fn plain(&self) -> Result<&Document<'m>, Refusal> {
-        self.plain.get_or_init(|| Document::parse(self.value, self.limits)).as_ref().map_err(Refusal::clone)
+        let parse = || match foreign_frame(self.value) {
+            Some(refusal) => Err(refusal),
+            None => Document::parse(self.value, self.limits),
+        };
+        self.plain.get_or_init(parse).as_ref().map_err(Refusal::clone)
     }
 
     fn framed(&self, allow_plain: bool) -> Result<&Document<'m>, Refusal> {
@@ -154,6 +158,53 @@ impl<'m> Raw<'m> {
                     Ok(Event::Structured(envelope::structured(document)?, document.root()))
                 }
             },
+        }
+    }
+}
+
+/// Why a value for plain JSON is refused that shows by its first bytes what it is instead. Protobuf and bare Avro do not
+/// show: for the parser they are broken JSON.
+fn foreign_frame(value: &[u8]) -> Option<Refusal> {
+    let detail = match value {
+        [0, a, b, c, d, ..] => {
+            let schema = u32::from_be_bytes([*a, *b, *c, *d]);
+            format!("magic byte 0x00, schema id {schema}: a schema registry's frame, which the route does not take")
+        }
+        [b'O', b'b', b'j', 1, ..] => "an Avro container file, which the route does not take".to_owned(),
+        _ => return None,
+    };
+    Some(Refusal::new(Reason::Framing, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Origin, Partition, Position};
+
+    fn refusal(value: &[u8]) -> Option<Refusal> {
+        let partition = Partition { name: "0".into(), ..Partition::default() };
+        let origin = Origin { partition: std::sync::Arc::new(partition), position: Position::Offset(0) };
+        let delivery = Delivery { origin: &origin, timestamp_ms: None, key: None, value: Some(value), headers: &[] };
+        let limits = Limits::default();
+        let raw = Raw::new(&delivery, value, &limits);
+        let refusals = [Format::Json, Format::CloudEvents].map(|format| raw.decode(format).map(drop).err());
+        assert_eq!(
+            refusals[0].as_ref().map(|refusal| refusal.reason),
+            refusals[1].as_ref().map(|refusal| refusal.reason)
+        );
+        refusals.into_iter().next().flatten()
+    }
+
+    #[test]
+    fn frames_that_show_are_named_where_plain_json_is_due() {
+        let framed = refusal(b"\0\0\0\x01\x02{}").unwrap();
+        assert_eq!(framed.reason, Reason::Framing);
+        assert!(framed.detail.contains("schema id 258"), "{}", framed.detail);
+        let container = refusal(b"Obj\x01\x04\x14avro.codec").unwrap();
+        assert_eq!(container.reason, Reason::Framing);
+        assert!(container.detail.contains("Avro"), "{}", container.detail);
+        for broken in [&b"\0\0\0\x01"[..], b"Obj", b"\x0a\x03abc", b"Object"] {
+            assert_eq!(refusal(broken).unwrap().reason, Reason::Undecodable, "{broken:?}");
         }
     }
 }

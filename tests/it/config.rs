@@ -197,12 +197,17 @@ fn flags_and_variables_that_name_nothing_are_told() {
     );
 
     let checked = place.run(&["check", "--config", "recordkeeper.yaml"], &[("RECORDKEEPER_ENGINE_LINGR", "3ms")]);
-    assert_eq!(checked.status.code(), Some(0));
+    assert_eq!(checked.status.code(), Some(2));
     assert_eq!(
         err(&checked),
-        "RECORDKEEPER_ENGINE_LINGR: warning: variable has no effect: no setting is named so\n  \
+        "RECORDKEEPER_ENGINE_LINGR: error: variable has no effect: no setting is named so\n  \
          hint: did you mean RECORDKEEPER_ENGINE_LINGER?\n"
     );
+
+    let twice = ["--set", "engine.linger=3ms", "--set", "engine.linger=4ms"];
+    let refused = place.run(&[&["check", "--config", "recordkeeper.yaml"], &twice[..]].concat(), &[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(err(&refused), "--set: error: engine.linger is given twice\n  hint: keep one of the two\n");
 }
 
 #[test]
@@ -320,4 +325,228 @@ fn wrong_usage_exits_with_2_and_an_unreachable_instance_with_1() {
     assert_eq!(place.run(&["health", "--url", "localhost"], &[]).status.code(), Some(2));
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert_eq!(place.run(&["health"], &[("RECORDKEEPER_ADMIN_LISTEN", &free.to_string())]).status.code(), Some(1));
+}
+
+#[test]
+fn one_wrong_setting_hides_no_other() {
+    let place = Place::new("hides");
+    let faults = |text: &str| -> Vec<String> {
+        let told = place.refused(text);
+        told.lines().filter_map(|line| line.split_once(": error: ").map(|(_, fault)| fault.to_owned())).collect()
+    };
+    assert_eq!(
+        faults(&GOOD.replace(
+            "region: eu-central-1",
+            "endpoint: not a url\n  connections: 0\n  write_budgets: {nosuch: 5, wallet_records: -5, ledger: 0}"
+        )),
+        [
+            "dynamodb.endpoint takes a URL that begins with http:// or https://",
+            "dynamodb.connections takes 1 to 1024, not 0",
+            "dynamodb.write_budgets gives ledger nothing; take at least 1",
+            "dynamodb.write_budgets knows no table \"nosuch\"",
+            "dynamodb.write_budgets takes a whole number, not \"-5\"",
+            "dynamodb.region has to be given",
+        ]
+    );
+    assert_eq!(
+        faults(&GOOD.replace(
+            "  bootstrap_servers: [localhost:9092]\n",
+            "  security: sasl_tls\n  password_file: absent\n  options: {group.id: x, nosuch.name: y, fetch.min.bytes: many}\n"
+        )),
+        [
+            "kafka.security needs kafka.sasl_mechanism",
+            "kafka.password_file absent cannot be read: No such file or directory (os error 2)",
+            "kafka.options may not hold \"group.id\", which the product sets itself",
+            "kafka.options holds \"fetch.min.bytes\": librdkafka refuses the setting fetch.min.bytes: correct its name or value",
+            "kafka.options holds \"nosuch.name\": librdkafka refuses the setting nosuch.name: correct its name or value",
+            "kafka.bootstrap_servers has to be given",
+        ]
+    );
+    let variables = [
+        ("RECORDKEEPER_KAFKA_BOOTSTRAP_SERVERS", "a,b:1,c:0"),
+        ("RECORDKEEPER_DYNAMODB_WRITE_BUDGETS", "nosuch=5,wallet_records=-5,ledger"),
+    ];
+    let refused = place.run(&["check", "--config", "recordkeeper.yaml"], &variables);
+    let told = err(&refused);
+    assert_eq!(
+        (refused.status.code(), told.matches("RECORDKEEPER_KAFKA_BOOTSTRAP_SERVERS: error").count()),
+        (Some(2), 2)
+    );
+    assert_eq!(told.matches("RECORDKEEPER_DYNAMODB_WRITE_BUDGETS: error").count(), 3, "{told}");
+    // What is only seen against a setting that is wrong itself is not told.
+    assert_eq!(
+        faults(&format!("{GOOD}engine:\n  lane_bytes_max: 1MB\n  batch_bytes_max: 32MiB\n? [a, b]\n: c\n")),
+        [
+            "engine.lane_bytes_max takes a number of bytes such as 65536, 64KiB or 8MiB, not \"1MB\"",
+            "a key has to be a plain name",
+        ]
+    );
+}
+
+#[test]
+fn a_long_value_is_shown_cut() {
+    let place = Place::new("long");
+    place.file(
+        "recordkeeper.yaml",
+        &GOOD.replace("dynamodb:", &format!("  client_id: {}\ndynamodb:", "c".repeat(70_000))),
+    );
+    let checked = place.run(&["check", "--config", "recordkeeper.yaml"], &[]);
+    assert_eq!((checked.status.code(), err(&checked).as_str()), (Some(0), ""));
+    assert!(row(&checked, "kafka.client_id").ends_with("cc... (70000 characters)"));
+}
+
+/// Runs the binary with little memory, so that a file without an end ends the test and not the machine.
+#[test]
+fn files_without_an_end_are_refused() {
+    let place = Place::new("endless");
+    place.file("recordkeeper.yaml", &GOOD.replace("dynamodb:", "  security: tls\ndynamodb:"));
+    std::os::unix::fs::symlink("/dev/zero", place.0.join("pipelines/zero.yaml")).unwrap();
+    let limited = |args: &str| {
+        let line = format!("ulimit -v 2000000; exec {} {args}", env!("CARGO_BIN_EXE_recordkeeper"));
+        Command::new("sh").args(["-c", &line]).current_dir(&place.0).env_clear().output().unwrap()
+    };
+    let refused = limited("check --config /dev/zero");
+    assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
+    assert!(err(&refused).starts_with("/dev/zero: error: is larger than 1048576 bytes\n"), "{}", err(&refused));
+    assert!(err(&refused).contains("zero.yaml: error: the pipeline is larger than"), "{}", err(&refused));
+    for setting in ["kafka.password_file", "kafka.ca_file", "kafka.token_file"] {
+        let sasl = "--set kafka.security=sasl_tls --set kafka.sasl_mechanism=OAUTHBEARER";
+        let refused = limited(&format!("check --config recordkeeper.yaml {sasl} --set {setting}=/dev/zero"));
+        assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
+        assert!(
+            err(&refused).contains(&format!("--set: error: {setting} /dev/zero is larger than")),
+            "{}",
+            err(&refused)
+        );
+    }
+}
+
+#[test]
+fn no_address_shows_a_secret() {
+    let place = Place::new("addresses");
+    place.file("recordkeeper.yaml", GOOD);
+    for variable in ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL", "RECORDKEEPER_DYNAMODB_ENDPOINT"] {
+        for url in ["http://user:hunter2@localhost:8000", "http://localhost:8000/?key=hunter2", "http://hunter2:70000"]
+        {
+            let refused = place.run(&["check", "--config", "recordkeeper.yaml"], &[(variable, url)]);
+            assert_eq!(refused.status.code(), Some(2), "{url}");
+            assert!(err(&refused).starts_with(&format!("{variable}: error: dynamodb.endpoint ")), "{}", err(&refused));
+            assert!(!(out(&refused) + &err(&refused)).contains("hunter2"), "{}", err(&refused));
+        }
+    }
+    let refused = place.run(&["health", "--url", "http://user:hunter2@127.0.0.1:1"], &[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(!err(&refused).contains("hunter2"), "{}", err(&refused));
+}
+
+#[test]
+fn what_would_only_fail_at_the_broker_is_refused_at_once() {
+    let place = Place::new("broker");
+    place.file("ca.pem", "no certificate\n");
+    let kafka = |text: &str| place.refused(&GOOD.replace("dynamodb:", &format!("  {text}\ndynamodb:")));
+    assert!(
+        kafka("options: {partitioner: random}")
+            .starts_with("recordkeeper.yaml:3:12: error: kafka.options may not hold")
+    );
+    assert!(kafka("client_id: \"a\\0b\"").contains("kafka.client_id holds a control character"));
+    assert!(kafka("group_instance_id: \"a\\0b\"").contains("kafka.group_instance_id holds a control character"));
+    assert!(kafka("security: tls\n  ca_file: ca.pem").contains("kafka.ca_file ca.pem holds no PEM certificate"));
+    assert!(kafka("ca_file: ca.pem").contains("kafka.ca_file has no effect: kafka.security is plaintext"));
+    assert!(kafka("username: app").contains("kafka.username has no effect: kafka.security is plaintext"));
+    assert!(place.refused(&GOOD.replace("eu-central-1", "\"\"")).contains("dynamodb.region is no name of a region"));
+    assert!(place.refused(&GOOD.replace("eu-central-1", "EU_1")).contains("dynamodb.region is no name of a region"));
+}
+
+#[test]
+fn a_pipeline_that_reads_what_is_written_is_refused() {
+    let place = Place::new("circle");
+    for (topic, setting) in [("recordkeeper-dead-letters", "dead_letters_topic"), ("wallet-requests", "requests_topic")]
+    {
+        place.file("pipelines/trial.yaml", &PIPELINE.replace("left-out", topic));
+        let told = place.refused(GOOD);
+        let fault =
+            format!("pipelines/trial.yaml:3:19: error: the source reads `{topic}`, which is written to as {setting}\n");
+        assert!(told.starts_with(&fault), "{told}");
+    }
+}
+
+#[test]
+fn an_option_that_a_group_protocol_refuses_is_told_with_its_pipeline() {
+    let place = Place::new("timers");
+    place.file("pipelines/trial.yaml", &PIPELINE.replace("start: earliest", "start: earliest, protocol: consumer"));
+    let told = place.refused(&GOOD.replace("dynamodb:", "  options: {session.timeout.ms: 10000}\ndynamodb:"));
+    assert!(
+        told.starts_with(
+            "pipelines/trial.yaml:3:19: error: the protocol `consumer` does not go with session.timeout.ms"
+        ),
+        "{told}"
+    );
+}
+
+#[test]
+fn an_embedded_run_says_what_it_cannot_do() {
+    let place = Place::new("embedded");
+    let pipelines = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines");
+    let run = |further: &[&str]| {
+        place.run(&[&["run", "--embedded", "--until-idle", "--pipelines", pipelines], further].concat(), &[])
+    };
+    let refused = run(&["--pipeline", "ethereum"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
+    assert!(
+        err(&refused).starts_with("--pipeline: error: the pipeline `ethereum` reads none of the embedded topics: "),
+        "{}",
+        err(&refused)
+    );
+    for setting in ["kafka.bootstrap_servers=localhost:9092", "dynamodb.region=eu-central-1"] {
+        let refused = run(&["--set", setting]);
+        assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
+        assert!(
+            err(&refused).contains("has no effect: the parts that --embedded brings along give it"),
+            "{}",
+            err(&refused)
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let place = Place::new("pipe");
+    place.file("recordkeeper.yaml", GOOD);
+    // The pipe's other end is closed before anything is written.
+    for args in [
+        &["check", "--config", "recordkeeper.yaml"][..],
+        &["reference"],
+        &["generate", "--to", "-", "--events", "1000"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_recordkeeper"));
+        command.args(args).current_dir(&place.0).env_clear().stdout(writer);
+        let output = command.output().unwrap();
+        assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn an_id_that_cannot_be_is_refused_before_any_table_is_asked() {
+    let place = Place::new("ids");
+    let long = "x".repeat(3000);
+    for args in [["get", "record", ""], ["get", "record", &long], ["get", "user", ""], ["get", "wallet", "nochain:1"]] {
+        let refused = place.run(&args, &[]);
+        assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
+        assert!(err(&refused).len() < 300, "{}", err(&refused));
+    }
+    assert!(err(&place.run(&["get", "record", &long], &[])).contains("1 to 1274 bytes, and this one has 3000"));
+    assert!(out(&place.run(&["get", "--help"], &[])).contains("%7C"));
+}
+
+#[test]
+fn events_and_their_manifest_need_two_files() {
+    let place = Place::new("manifest");
+    for manifest in ["a.ndjson", "./a.ndjson"] {
+        let refused = place.run(&["generate", "--to", "a.ndjson", "--manifest", manifest, "--events", "10"], &[]);
+        assert_eq!(refused.status.code(), Some(2), "{}", err(&refused));
+        assert_eq!(err(&refused), "error: --to and --manifest name the same file: give each its own\n");
+    }
+    assert!(!place.0.join("a.ndjson").exists());
 }

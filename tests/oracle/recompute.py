@@ -32,6 +32,8 @@ class Number(str):
 
 def decode(raw):
     """One JSON text, strictly: UTF-8, no byte order mark, no name twice, no lone surrogate, bounded depth."""
+    if (raw[:1] == b"\0" and len(raw) >= 5) or raw[:4] == b"Obj\x01":
+        raise Refused("framing")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:

@@ -7,8 +7,11 @@ use super::schema::{Reach, SchemaSpec};
 use super::spec::{AgreeSpec, MappingSpec, RecordSpec, RequestSpec, ValueSpec, WalletSpec};
 use super::tree::{Place, Problems, Table, Tree, Value, entries, list, text, word};
 use crate::config::nearest;
-use crate::event::{Group, Pointer};
-use crate::pipeline::Template;
+use crate::event::{Group, Pointer, check_chain};
+use crate::pipeline::{Part, Template};
+
+/// The longest name of a record's field.
+const FIELD_BYTES_MAX: usize = 255;
 
 /// What pointers are over, and what the schema describes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +71,28 @@ impl<'p> EffectReader<'p> {
         Some(template)
     }
 
+    /// A wallet's id. What its text says of the chain has to be one, or no event would ever name a wallet.
+    fn wallet_id(&mut self, tree: &Tree, what: &str) -> Option<Template> {
+        let template = self.filled(tree, what)?;
+        let Some(Part::Text(start)) = template.parts().first() else { return Some(template) };
+        let known = match start.splitn(3, ':').collect::<Vec<_>>()[..] {
+            ["ext", ..] => true,
+            [family, network, _] => check_chain(&format!("{family}:{network}")).is_ok(),
+            // Which network is for the event to say: any will do to know the family.
+            [family, _] => {
+                ["1", "mainnet", "testnet"].iter().any(|any| check_chain(&format!("{family}:{any}")).is_ok())
+            }
+            _ => true,
+        };
+        if !known {
+            let message = format!("`{what}` begins with `{start}`, which is no chain");
+            let hint = "a wallet id is chain:network:address, such as \"evm:1:{/address}\", or \"ext:{/id}\"";
+            self.problems.error(tree.place, message, hint);
+            return None;
+        }
+        Some(template)
+    }
+
     /// A value: `/pointer`, `"text{/pointer}"`, or a table of one of `literal`, `amount`, `address`, `event`.
     fn value(&mut self, tree: &Tree, what: &str, wallet: bool) -> Option<ValueSpec> {
         match &tree.value {
@@ -117,7 +142,7 @@ impl<'p> EffectReader<'p> {
 
     pub(super) fn agree(&mut self, tree: &Tree) -> Option<AgreeSpec> {
         let mut table = Table::open(tree, "agree", self.problems)?;
-        let wallet = table.required("wallet", self.problems).and_then(|tree| self.filled(tree, "wallet"));
+        let wallet = table.required("wallet", self.problems).and_then(|tree| self.wallet_id(tree, "wallet"));
         let mut part = |name| table.optional(name).and_then(|tree| self.pointer(tree, name));
         let (blockchain_type, address, chain) = (part("blockchain_type"), part("address"), part("chain"));
         table.close(self.problems);
@@ -141,12 +166,16 @@ impl<'p> EffectReader<'p> {
         let mut table = Table::open(tree, "the record", self.problems)?;
         let record_name = table.required("name", self.problems).and_then(|tree| name(tree, "name", self.problems));
         let wallet_tree = table.optional("wallet");
-        let wallet = wallet_tree.and_then(|tree| self.filled(tree, "wallet"));
+        let wallet = wallet_tree.and_then(|tree| self.wallet_id(tree, "wallet"));
         let kind = table.required("type", self.problems).and_then(|tree| text(tree, "type", self.problems));
         let mut fields: Vec<(Arc<str>, ValueSpec)> = Vec::new();
         if let Some(tree) = table.optional("fields") {
             for (key, value) in entries(tree, "fields", self.problems).unwrap_or_default() {
-                if let Some(value) = self.value(value, &key.name, wallet_tree.is_some()) {
+                if key.name.is_empty() || key.name.len() > FIELD_BYTES_MAX || key.name.contains(char::is_control) {
+                    let message = format!("`fields` has a name that no record can hold: {:?}", key.name);
+                    let hint = format!("1 to {FIELD_BYTES_MAX} bytes, no control characters");
+                    self.problems.error(key.place, message, hint);
+                } else if let Some(value) = self.value(value, &key.name, wallet_tree.is_some()) {
                     fields.push((Arc::from(key.name.as_str()), value));
                 }
             }
@@ -187,7 +216,7 @@ impl<'p> EffectReader<'p> {
         let mut table = Table::open(tree, "wallet", self.problems)?;
         let groups = Group::OF_WALLET.map(|group| (group.name(), group));
         let group = table.required("group", self.problems).and_then(|tree| word(tree, "group", &groups, self.problems));
-        let id = table.required("id", self.problems).and_then(|tree| self.filled(tree, "id"));
+        let id = table.required("id", self.problems).and_then(|tree| self.wallet_id(tree, "id"));
         let version = table.required("version", self.problems).and_then(|tree| self.pointer(tree, "version"));
         let attributes = self.attributes(&mut table, group);
         if group == Some(Group::Status) && !attributes.iter().any(|(name, _)| *name == "wallet_status") {
@@ -202,7 +231,7 @@ impl<'p> EffectReader<'p> {
     pub(super) fn mapping(&mut self, tree: &Tree) -> Option<MappingSpec> {
         let mut table = Table::open(tree, "mapping", self.problems)?;
         let user = table.required("user", self.problems).and_then(|tree| self.filled(tree, "user"));
-        let wallet = table.required("wallet", self.problems).and_then(|tree| self.filled(tree, "wallet"));
+        let wallet = table.required("wallet", self.problems).and_then(|tree| self.wallet_id(tree, "wallet"));
         let version = table.required("version", self.problems).and_then(|tree| self.pointer(tree, "version"));
         let attributes = self.attributes(&mut table, Some(Group::Mapping));
         let when = self.when(&mut table);
@@ -213,8 +242,12 @@ impl<'p> EffectReader<'p> {
     pub(super) fn request(&mut self, tree: &Tree) -> Option<RequestSpec> {
         let mut table = Table::open(tree, "request", self.problems)?;
         let user = table.required("user", self.problems).and_then(|tree| self.filled(tree, "user"));
-        let [chain, custody, alias] = ["chain", "custody", "alias"]
-            .map(|key| table.required(key, self.problems).and_then(|tree| self.value(tree, key, false)));
+        let [chain, custody, alias] = ["chain", "custody", "alias"].map(|key| {
+            let tree = table.required(key, self.problems)?;
+            let value = self.value(tree, key, false)?;
+            self.check_literal(tree, key, &value);
+            Some(value)
+        });
         let [generation, request_id, tenant, priority] = ["generation", "request_id", "tenant", "priority"]
             .map(|key| table.optional(key).and_then(|tree| self.value(tree, key, false)));
         let when = self.when(&mut table);
@@ -230,6 +263,22 @@ impl<'p> EffectReader<'p> {
             priority,
             when,
         })
+    }
+
+    /// A text that is the same for all requests and that all of them would be refused for.
+    fn check_literal(&mut self, tree: &Tree, key: &str, value: &ValueSpec) {
+        let ValueSpec::Literal(text) = value else { return };
+        let (sound, hint) = match key {
+            "chain" => {
+                let sound = check_chain(text).is_ok() && !text.starts_with("bitcoin");
+                (sound, "such as evm:1, solana:mainnet, stellar:pubnet, aptos:1 or sui:mainnet")
+            }
+            "custody" => (["hsm", "kms", "vendor"].contains(&text.as_str()), "hsm, kms or vendor"),
+            _ => (true, ""),
+        };
+        if !sound {
+            self.problems.error(tree.place, format!("no wallet can be requested with the {key} `{text}`"), hint);
+        }
     }
 
     /// Holds every pointer that was read against the schema.

@@ -16,7 +16,10 @@ pub use spec::{
     RequestSpec, RouteSpec, Start, Tombstone, ValueSpec, WalletSpec,
 };
 
-use super::{Diagnostic, nearest};
+use super::{Diagnostic, Settings, bounded, nearest};
+
+/// Larger pipeline files are not read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads every `*.yaml` of a directory and returns the pipelines named (all, where none is named) in the order of their
 /// files. All problems of all files are told, whatever is named; nothing may start while one of them is an error.
@@ -26,13 +29,13 @@ pub fn load(dir: &Path, names: &[String]) -> (Vec<PipelineSpec>, Vec<Diagnostic>
     let mut schemas = schema::Schemas::default();
     let mut specs = Vec::new();
     for file in files {
-        match std::fs::read_to_string(&file) {
+        match bounded::text(&file, FILE_BYTES_MAX) {
             Ok(source) => {
                 let (spec, problems) = read::pipeline(&file, &source, &mut schemas);
                 specs.extend(spec);
                 found.extend(problems);
             }
-            Err(error) => found.push(Diagnostic::error(&file, None, format!("cannot read the pipeline: {error}"))),
+            Err(what) => found.push(Diagnostic::error(&file, None, format!("the pipeline {what}"))),
         }
     }
     between(&specs, &mut found);
@@ -101,6 +104,35 @@ fn between(specs: &[PipelineSpec], found: &mut Vec<Diagnostic>) {
             }
         }
     }
+}
+
+/// Options of librdkafka that brokers decide about in the newer group protocol.
+const MEMBER_TIMERS: [&str; 3] = ["session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type"];
+
+/// Pipelines that do not go with the settings: those that would read what the product itself writes, without an end, and
+/// those whose group protocol refuses an option.
+pub fn against(settings: &Settings, specs: &[PipelineSpec]) -> Vec<Diagnostic> {
+    let general = &settings.general;
+    let written = [
+        ("dead_letters_topic", &general.dead_letters_topic, "redrive dead letters to the topic they came from"),
+        ("requests_topic", &general.requests_topic, "read another topic, or change the setting"),
+    ];
+    let mut found = Vec::new();
+    for spec in specs {
+        for (setting, topic, hint) in written {
+            if spec.source.topics.contains(topic) {
+                let message = format!("the source reads `{topic}`, which is written to as {setting}");
+                found.push(Diagnostic::error(&spec.file, Some(spec.source.place), message).with_hint(hint));
+            }
+        }
+        let timers = MEMBER_TIMERS.iter().filter(|name| settings.kafka.options.contains_key(**name));
+        for name in timers.filter(|_| spec.source.protocol == Protocol::Consumer) {
+            let message = format!("the protocol `consumer` does not go with {name} in kafka.options");
+            let hint = "take the option out, or use the protocol `classic`";
+            found.push(Diagnostic::error(&spec.file, Some(spec.source.place), message).with_hint(hint));
+        }
+    }
+    found
 }
 
 /// Warns of what makes other events of the same messages: a changed source, or a changed id or source of a route. Events

@@ -68,7 +68,9 @@ impl Reader<'_> {
         let kafka = table.required("kafka", self.problems);
         table.close(self.problems);
         let mut table = Table::open(kafka?, "source.kafka", self.problems)?;
-        let topics = table.required("topics", self.problems).and_then(|tree| self.topics(tree));
+        let listed = table.required("topics", self.problems);
+        let place = listed.map_or(table.place, |tree| tree.place);
+        let topics = listed.and_then(|tree| self.topics(tree));
         let group = table.required("group", self.problems).and_then(|tree| name(tree, "group", self.problems));
         let start = table.required("start", self.problems).and_then(|tree| self.start(tree));
         let protocols = [("classic", Protocol::Classic), ("consumer", Protocol::Consumer)];
@@ -77,7 +79,7 @@ impl Reader<'_> {
             None => Some(Protocol::Classic),
         };
         table.close(self.problems);
-        Some(KafkaSpec { topics: topics?, group: group?, start: start?, protocol: protocol? })
+        Some(KafkaSpec { topics: topics?, place, group: group?, start: start?, protocol: protocol? })
     }
 
     fn topics(&mut self, tree: &Tree) -> Option<Vec<String>> {

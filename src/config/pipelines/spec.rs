@@ -25,6 +25,8 @@ pub struct PipelineSpec {
 pub struct KafkaSpec {
     /// The topics to read, each once.
     pub topics: Vec<String>,
+    /// Line and column of their list.
+    pub place: (u64, u64),
     /// The consumer group; its ledgers carry this name too.
     pub group: String,
     /// Where the group's first lane on a topic starts.

@@ -427,3 +427,38 @@ fn content_asks_about_scalars() {
         ]
     );
 }
+
+#[test]
+fn what_could_only_ever_be_refused_is_told() {
+    assert_eq!(
+        changed("fields: {amount:", "fields: {\"\":"),
+        [
+            "p.yaml:11:62: error: `fields` has a name that no record can hold: \"\"\n  hint: 1 to 255 bytes, no control characters"
+        ]
+    );
+    for chain in ["nochain:", "evm:0:", "solana:pubnet:", "EVM:1:"] {
+        let found = changed("wallet: \"{/wallet}\", type", &format!("wallet: \"{chain}{{/wallet}}\", type"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].starts_with(&format!("p.yaml:11:31: error: `wallet` begins with `{chain}`, which is no chain"))
+        );
+    }
+    for chain in ["evm:1:", "evm:", "evm:1", "ext:", "ext:a:b:", "stellar:", "sol"] {
+        let found = changed("wallet: \"{/wallet}\", type", &format!("wallet: \"{chain}{{/wallet}}\", type"));
+        assert_eq!(found, Vec::<String>::new(), "{chain}");
+    }
+    let request =
+        "request: {user: \"{/id}\", chain: {literal: bitcoin:mainnet}, custody: {literal: pocket}, alias: /label}\n";
+    let found = about(&format!("{GOOD}    {request}"));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("the chain `bitcoin:mainnet`") && found[1].contains("the custody `pocket`"), "{found:?}");
+}
+
+#[test]
+fn a_large_file_is_not_read_whole() {
+    let large = format!("{GOOD}# {}\n", "x".repeat(1 << 20));
+    assert_eq!(about(&large)[0], "p.yaml: error: the pipeline is larger than 1048576 bytes");
+    let schema = format!("{{{}}}", " ".repeat(4 << 20));
+    let found = told(&[("p.yaml", GOOD), ("s.json", &schema)], &[]).1;
+    assert!(found[0].starts_with("s.json: error: the schema is larger than 4194304 bytes"), "{found:?}");
+}

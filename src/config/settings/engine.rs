@@ -35,13 +35,13 @@ section! {
 
 impl EngineSettings {
     pub(super) fn check(&self, reader: &mut Reader<'_>) {
-        if self.batch_bytes_max > self.lane_bytes_max {
+        if reader.are_sound(&["engine.lane_bytes_max"]) && self.batch_bytes_max > self.lane_bytes_max {
             reader.complain(
                 "engine.batch_bytes_max",
                 Fault::new("is above engine.lane_bytes_max: no batch would be whole"),
             );
         }
-        if self.lane_bytes_max > self.memory_bytes_max {
+        if reader.are_sound(&["engine.memory_bytes_max"]) && self.lane_bytes_max > self.memory_bytes_max {
             reader.complain("engine.lane_bytes_max", Fault::new("is above engine.memory_bytes_max"));
         }
     }

@@ -37,7 +37,7 @@ impl GeneralSettings {
                 reader.complain(name, Fault::with_hint(message, "1 to 249 of letters, digits, '.', '_' and '-'"));
             }
         }
-        if self.requests_topic == self.dead_letters_topic {
+        if reader.are_sound(&["requests_topic"]) && self.requests_topic == self.dead_letters_topic {
             reader.complain("dead_letters_topic", Fault::new("is the topic of the requests; the two must differ"));
         }
         if !is_name(&self.table_prefix, 0..=200) {

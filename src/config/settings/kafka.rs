@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::dynamodb::is_region;
 use super::secret_file;
 use crate::config::reader::Reader;
 use crate::config::setting::{Fault, Setting, choice, section};
-use crate::config::{ByteSize, Names, Secret};
+use crate::config::{ByteSize, Names, Secret, pem};
 
 choice! {
     /// How connections to the brokers are secured.
@@ -86,7 +87,7 @@ section! {
         new_topic_partitions: u32 = "12" ["1"..="10000"];
         /// Replicas of the topics that `tables create --topics` creates.
         new_topic_replication: u32 = "3" ["1"..="15"];
-        /// Further settings for librdkafka under its own names, as they are. What the product sets itself is refused.
+        /// Further settings for librdkafka under its own names, as they are. What the product sets itself, and what librdkafka does not take, is refused.
         options: Names<String> = "";
     }
 }
@@ -103,6 +104,8 @@ const OWNED_OPTIONS: &[(&str, &str)] = &[
     ("enable.partition.eof", ""),
     ("isolation.level", ""),
     ("transactional.id", ""),
+    ("partitioner", ""),
+    ("queue.buffering.max.messages", ""),
     ("group.protocol", "protocol in the pipeline's source"),
     ("partition.assignment.strategy", ""),
     ("test.mock.num.brokers", ""),
@@ -144,16 +147,21 @@ impl KafkaSettings {
         options
     }
 
-    /// With secrets read from their files; `None` after an error.
-    pub(super) fn checked(mut self, reader: &mut Reader<'_>) -> Option<Self> {
+    /// Checks how it fits together, and reads secrets from their files.
+    pub(super) fn check(&mut self, reader: &mut Reader<'_>) {
         if self.bootstrap_servers.is_empty() {
             reader.complain("kafka.bootstrap_servers", Fault::new("names no broker"));
         }
-        self.password = secret_file::read(reader, "kafka.password", self.password, self.password_file.as_deref())?;
-        let (key_password, file) = (self.key_password, self.key_password_file.as_deref());
-        self.key_password = secret_file::read(reader, "kafka.key_password", key_password, file)?;
+        let (password, key_password) = (self.password.take(), self.key_password.take());
+        self.password = secret_file::read(reader, "kafka.password", password, self.password_file.as_deref());
+        let file = self.key_password_file.as_deref();
+        self.key_password = secret_file::read(reader, "kafka.key_password", key_password, file);
         self.check_tls(reader);
         self.check_sasl(reader);
+        self.check_options(reader);
+    }
+
+    fn check_options(&self, reader: &mut Reader<'_>) {
         for name in self.options.keys() {
             if let Some((_, own)) = OWNED_OPTIONS.iter().find(|(owned, _)| owned == name) {
                 let message = format!("may not hold \"{name}\", which the product sets itself");
@@ -164,7 +172,7 @@ impl KafkaSettings {
                         own => Fault::with_hint(message, format!("use {own}")),
                     },
                 );
-            } else if name.contains("password") || name.contains("secret") || name.ends_with(".pem") {
+            } else if ["password", "secret", "jaas"].iter().any(|word| name.contains(word)) || name.ends_with(".pem") {
                 let message = format!("may not hold \"{name}\": secrets are never passed through");
                 reader.complain(
                     "kafka.options",
@@ -172,7 +180,6 @@ impl KafkaSettings {
                 );
             }
         }
-        Some(self)
     }
 
     fn check_tls(&self, reader: &mut Reader<'_>) {
@@ -185,15 +192,18 @@ impl KafkaSettings {
         for (name, file) in files {
             let Some(file) = file else { continue };
             if !tls {
-                let message = format!("has no effect: kafka.security is {}", self.security.name());
-                reader.warn(name, Fault::with_hint(message, "set kafka.security to tls or sasl_tls"));
-            } else if let Err(error) = std::fs::metadata(file) {
-                reader.complain(name, Fault::new(format!("{} cannot be read: {error}", file.display())));
+                self.complain_without_effect(reader, name, "tls or sasl_tls");
+                continue;
+            }
+            let looked_into = if name == "kafka.key_file" { pem::key(file) } else { pem::certificates(file) };
+            if let Err(what) = looked_into {
+                reader.complain(name, Fault::new(format!("{} {what}", file.display())));
             }
         }
-        match (&self.certificate_file, &self.key_file) {
-            (Some(_), None) => reader.complain("kafka.certificate_file", Fault::new("needs kafka.key_file")),
-            (None, Some(_)) => reader.complain("kafka.key_file", Fault::new("needs kafka.certificate_file")),
+        let mentioned = |name: &str| reader.is_mentioned(name);
+        match (mentioned("kafka.certificate_file"), mentioned("kafka.key_file")) {
+            (true, false) => reader.complain("kafka.certificate_file", Fault::new("needs kafka.key_file")),
+            (false, true) => reader.complain("kafka.key_file", Fault::new("needs kafka.certificate_file")),
             _ => {}
         }
     }
@@ -204,35 +214,55 @@ impl KafkaSettings {
                 ["kafka.sasl_mechanism", "kafka.username", "kafka.password", "kafka.password_file", "kafka.token_file"]
             {
                 if reader.is_given(name) {
-                    let message = format!("has no effect: kafka.security is {}", self.security.name());
-                    reader.warn(name, Fault::with_hint(message, "set kafka.security to sasl_tls"));
+                    self.complain_without_effect(reader, name, "sasl_tls");
                 }
             }
             return;
         }
         let Some(mechanism) = self.sasl_mechanism else {
-            let hint = "set kafka.sasl_mechanism, or kafka.security to plaintext or tls";
-            reader.complain("kafka.security", Fault::with_hint("needs kafka.sasl_mechanism", hint));
+            if !reader.is_mentioned("kafka.sasl_mechanism") {
+                let hint = "set kafka.sasl_mechanism, or kafka.security to plaintext or tls";
+                reader.complain("kafka.security", Fault::with_hint("needs kafka.sasl_mechanism", hint));
+            }
             return;
         };
-        let needs: &[(&str, bool)] = match mechanism {
+        let needs: &[&str] = match mechanism {
             SaslMechanism::Plain | SaslMechanism::ScramSha256 | SaslMechanism::ScramSha512 => {
-                &[("kafka.username", self.username.is_some()), ("kafka.password_file", self.password.is_some())]
+                &["kafka.username", "kafka.password_file"]
             }
-            SaslMechanism::Oauthbearer => &[("kafka.token_file", self.token_file.is_some())],
+            SaslMechanism::Oauthbearer => &["kafka.token_file"],
             SaslMechanism::AwsMskIam => &[],
         };
-        for (name, _) in needs.iter().filter(|(_, given)| !given) {
-            let message = format!("{} needs {name}", mechanism.name());
-            reader.complain("kafka.sasl_mechanism", Fault::new(message));
+        for name in needs {
+            let either = name.strip_suffix("_file").unwrap_or(name);
+            if !reader.is_mentioned(name) && !reader.is_mentioned(either) {
+                let message = format!("{} needs {name}", mechanism.name());
+                reader.complain("kafka.sasl_mechanism", Fault::new(message));
+            }
         }
-        if let Some(Err(error)) = self.token_file.as_deref().map(std::fs::metadata) {
-            reader.complain("kafka.token_file", Fault::new(format!("cannot be read: {error}")));
+        if let (SaslMechanism::AwsMskIam, Some(region)) = (mechanism, &self.region)
+            && let Err(fault) = is_region(region)
+        {
+            reader.complain("kafka.region", fault);
+        }
+        if let Some(file) = &self.token_file
+            && let Err(what) = secret_file::read_file(file)
+        {
+            reader.complain("kafka.token_file", Fault::new(format!("{} {what}", file.display())));
         }
         if mechanism == SaslMechanism::Plain && self.security == Security::SaslPlaintext {
             let fault = Fault::with_hint("sends the password readable over the network", "use sasl_tls");
             reader.warn("kafka.security", fault);
         }
+    }
+
+    /// Who gives these means to have a connection secured that would not be.
+    fn complain_without_effect(&self, reader: &mut Reader<'_>, name: &str, wanted: &str) {
+        if !reader.are_sound(&["kafka.security"]) || reader.is_brought("kafka.security") {
+            return;
+        }
+        let message = format!("has no effect: kafka.security is {}", self.security.name());
+        reader.complain(name, Fault::with_hint(message, format!("set kafka.security to {wanted}, or leave it out")));
     }
 }
 
@@ -258,7 +288,8 @@ impl Setting for HostPort {
 
     fn from_text(text: &str) -> Result<Self, Fault> {
         let whole = text.rsplit_once(':').is_some_and(|(host, port)| {
-            !host.is_empty() && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+            let strange = |c: char| c.is_control() || c.is_whitespace() || ['/', '@'].contains(&c);
+            !host.is_empty() && !host.contains(strange) && port.parse::<u16>().is_ok_and(|port| port > 0)
         });
         if whole { Ok(Self(text.to_owned())) } else { Err(Fault::new(format!("takes host:port, not \"{text}\""))) }
     }

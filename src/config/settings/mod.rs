@@ -51,7 +51,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads all sections, then looks at what spans them. `None` after diagnostics.
+    /// Reads all sections, then looks at how the settings of each, and of several, fit together. What was found wrong is
+    /// with the reader, and what comes back is then of no use.
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let general = GeneralSettings::read(reader);
         let kafka = KafkaSettings::read(reader);
@@ -60,39 +61,23 @@ impl Settings {
         let engine = EngineSettings::read(reader);
         let admin = AdminSettings::read(reader);
         let log = LogSettings::read(reader);
+        let (general, mut kafka, mut redis, dynamodb) = (general?, kafka?, redis?, dynamodb?);
+        let (engine, admin, log) = (engine?, admin?, log?);
 
-        if let Some(general) = &general {
-            general.check(reader);
-        }
-        let kafka = kafka.and_then(|kafka| kafka.checked(reader));
-        let redis = redis.and_then(|redis| redis.checked(reader, general.as_ref().map(|general| general.dedupe)));
-        if let Some(dynamodb) = &dynamodb {
-            dynamodb.check(reader);
-        }
-        if let Some(engine) = &engine {
-            engine.check(reader);
-        }
-        if let Some(log) = &log {
-            log.check(reader);
-        }
-        if let (Some(engine), Some(kafka)) = (&engine, &kafka)
-            && engine.drain_deadline >= kafka.poll_interval_max
-        {
+        general.check(reader);
+        kafka.check(reader);
+        redis.check(reader, reader.are_sound(&["dedupe"]).then_some(general.dedupe));
+        dynamodb.check(reader);
+        engine.check(reader);
+        log.check(reader);
+        if reader.are_sound(&["kafka.poll_interval_max"]) && engine.drain_deadline >= kafka.poll_interval_max {
             let fault = Fault::with_hint(
                 "is not below kafka.poll_interval_max",
                 "a drain that outlasts it loses its partitions; shorten it",
             );
             reader.complain("engine.drain_deadline", fault);
         }
-        Some(Self {
-            general: general?,
-            kafka: kafka?,
-            redis: redis?,
-            dynamodb: dynamodb?,
-            engine: engine?,
-            admin: admin?,
-            log: log?,
-        })
+        Some(Self { general, kafka, redis, dynamodb, engine, admin, log })
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::general::Dedupe;
 use super::secret_file;
-use crate::config::Secret;
 use crate::config::reader::Reader;
 use crate::config::setting::{Fault, Setting, choice, section};
+use crate::config::{Secret, pem};
 
 choice! {
     /// How Redis is laid out.
@@ -48,23 +48,25 @@ section! {
 }
 
 impl RedisSettings {
-    /// With secrets read from their files and credentials taken out of the URLs; `None` after an error.
-    pub(super) fn checked(mut self, reader: &mut Reader<'_>, dedupe: Option<Dedupe>) -> Option<Self> {
+    /// Checks how it fits together, reads secrets from their files and takes credentials out of the URLs. `dedupe` is
+    /// `None` where it is wrong itself.
+    pub(super) fn check(&mut self, reader: &mut Reader<'_>, dedupe: Option<Dedupe>) {
         match dedupe {
-            Some(Dedupe::Redis) if self.url.is_empty() => {
+            Some(Dedupe::Redis) if self.url.is_empty() && reader.are_sound(&["redis.url"]) => {
                 if let Some(def) = Self::SECTION.settings.iter().find(|def| def.name == "url") {
                     reader.missing(def, "redis.url", "has to be given, since dedupe is redis");
                 }
-                return None;
             }
-            Some(Dedupe::Memory) if !self.url.is_empty() => {
+            Some(Dedupe::Memory) if !self.url.is_empty() && !reader.is_brought("dedupe") => {
                 reader.warn("redis.url", Fault::with_hint("has no effect: dedupe is memory", "set dedupe to redis"));
             }
             _ => {}
         }
-        self.password = secret_file::read(reader, "redis.password", self.password, self.password_file.as_deref())?;
+        let given = self.password.take();
+        self.password = secret_file::read(reader, "redis.password", given, self.password_file.as_deref());
         self.take_credentials(reader);
-        if self.mode == RedisMode::Single && self.url.len() > 1 {
+        let mode_is_sound = reader.are_sound(&["redis.mode"]);
+        if mode_is_sound && self.mode == RedisMode::Single && self.url.len() > 1 {
             let hint = "set redis.mode to cluster, or name one";
             reader.complain("redis.url", Fault::with_hint("names several nodes, and redis.mode is single", hint));
         }
@@ -76,16 +78,17 @@ impl RedisSettings {
             reader.complain("redis.url", Fault::new("mixes redis:// and rediss://"));
         }
         if let Some(file) = &self.ca_file {
-            if tls == 0 {
+            if self.url.is_empty() {
+                // Whether it is of use cannot be told.
+            } else if tls == 0 {
                 reader.warn(
                     "redis.ca_file",
                     Fault::with_hint("has no effect without TLS", "write rediss:// in redis.url"),
                 );
-            } else if let Err(error) = std::fs::metadata(file) {
-                reader.complain("redis.ca_file", Fault::new(format!("{} cannot be read: {error}", file.display())));
+            } else if let Err(what) = pem::certificates(file) {
+                reader.complain("redis.ca_file", Fault::new(format!("{} {what}", file.display())));
             }
         }
-        Some(self)
     }
 
     fn take_credentials(&mut self, reader: &mut Reader<'_>) {
@@ -162,7 +165,7 @@ impl Setting for RedisUrl {
             }
             _ => (address, 6379),
         };
-        if host.is_empty() || host.contains([' ', '?', '#']) || port == 0 {
+        if host.is_empty() || host.contains(['?', '#']) || host.contains(char::is_whitespace) || port == 0 {
             return Err(refuse("names no host"));
         }
         let credentials = user_info.map(Credentials::parse).transpose().map_err(refuse)?;

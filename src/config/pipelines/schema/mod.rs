@@ -14,10 +14,13 @@ use std::sync::Arc;
 use jsonschema::{Draft, PatternOptions, Retrieve, Uri, Validator};
 use serde_json::Value;
 
-use crate::config::Diagnostic;
+use crate::config::{Diagnostic, bounded};
 use crate::event::{Borrowed, Document, Limits};
 
 pub(super) use reach::Reach;
+
+/// Larger files of a schema are not read.
+const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// One schema with all files that it refers to.
 #[derive(Clone, Debug)]
@@ -128,8 +131,8 @@ fn shown(pointer: &str) -> &str {
 }
 
 fn read(path: &Path) -> Result<SchemaFile, Diagnostic> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        Diagnostic::error(path, None, format!("cannot read the schema: {error}"))
+    let bytes = bounded::bytes(path, FILE_BYTES_MAX).map_err(|what| {
+        Diagnostic::error(path, None, format!("the schema {what}"))
             .with_hint("`schema` is relative to the pipeline file")
     })?;
     // The event parser is the stricter one: it also refuses a name twice, of which serde_json would keep the last.
