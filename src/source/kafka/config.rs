@@ -338,7 +338,7 @@ mod tests {
                 "RECORDKEEPER_KAFKA_OPTIONS" => Some(format!("{name}=1")),
                 _ => None,
             };
-            let found = crate::config::load(&crate::config::ConfigArgs::default(), env).unwrap_err();
+            let found = crate::config::load(&crate::config::ConfigArgs::default(), env, |_| Vec::new()).unwrap_err();
             assert!(found.iter().any(|told| told.to_string().contains(name)), "{name}: {found:?}");
         }
     }
