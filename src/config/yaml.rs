@@ -1,6 +1,6 @@
 //! A YAML file as a tree in which every key and value knows its place.
 //!
-//! Text in, a tree or diagnostics out. Scalars keep their own text: what they mean is decided by the setting that takes
+//! Text in, a tree and diagnostics out; settings and pipelines are read from it. Scalars keep their own text: what they mean is decided by the setting that takes
 //! them, so `30` is never silently a number of milliseconds and `no` never a boolean.
 
 use std::collections::HashMap;
@@ -21,6 +21,8 @@ pub(super) type Place = (u64, u64);
 pub(super) struct Node {
     pub place: Place,
     pub value: Value,
+    /// Whether it stands in quotes or is a block of text: it is a text then, whatever it looks like.
+    pub quoted: bool,
 }
 
 #[derive(Debug)]
@@ -86,7 +88,7 @@ pub(super) fn parse(path: &Path, text: &str) -> (Option<Node>, Vec<Diagnostic>) 
             }
         }
     }
-    let root = tree.root.unwrap_or(Node { place: (1, 1), value: Value::Map(Vec::new()) });
+    let root = tree.root.unwrap_or(Node { place: (1, 1), value: Value::Map(Vec::new()), quoted: false });
     if !matches!(root.value, Value::Map(_)) {
         let message = format!("expected settings as `key: value`, found {}", root.shape());
         tree.found.push(Diagnostic::error(path, Some(root.place), message));
@@ -121,15 +123,17 @@ impl Tree<'_> {
                     "" | "~" | "null" if plain => Value::Nothing,
                     other => Value::Scalar(other.to_owned()),
                 };
-                self.put(Node { place, value });
+                self.put(Node { place, value, quoted: !plain });
             }
             Event::SequenceStart(..) => self.open.push(Open::List(place, Vec::new())),
             Event::MappingStart(..) => {
                 self.open.push(Open::Map { place, entries: Vec::new(), seen: HashMap::new(), key: None });
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open::List(place, items)) => self.put(Node { place, value: Value::List(items) }),
-                Some(Open::Map { place, entries, .. }) => self.put(Node { place, value: Value::Map(entries) }),
+                Some(Open::List(place, items)) => self.put(Node { place, value: Value::List(items), quoted: false }),
+                Some(Open::Map { place, entries, .. }) => {
+                    self.put(Node { place, value: Value::Map(entries), quoted: false })
+                }
                 None => {}
             },
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
@@ -138,7 +142,7 @@ impl Tree<'_> {
                     Some(place),
                     "aliases (`*name`) are not supported; write it out",
                 ));
-                self.put(Node { place, value: Value::Refused });
+                self.put(Node { place, value: Value::Refused, quoted: false });
             }
             Event::DocumentStart(..) if self.root.is_some() => {
                 self.found.push(Diagnostic::error(self.path, Some(place), "a second document; one file holds one"));

@@ -15,13 +15,12 @@ use crate::pipeline::{Glob, Template};
 
 /// Reads one file. What could be understood comes back even where there are problems, for checks between files.
 pub(super) fn pipeline(file: &Path, source: &str, schemas: &mut Schemas) -> (Option<PipelineSpec>, Vec<Diagnostic>) {
-    let tree = match Tree::parse(file, source) {
-        Ok(tree) => tree,
-        Err(diagnostic) => return (None, vec![diagnostic]),
-    };
+    let (tree, mut found) = Tree::parse(file, source);
+    let Some(tree) = tree else { return (None, found) };
     let mut problems = Problems::of(file);
     let spec = Reader { file, problems: &mut problems, schemas }.pipeline(&tree);
-    (spec, problems.into_inner())
+    found.extend(problems.into_inner());
+    (spec, found)
 }
 
 struct Reader<'r> {

@@ -202,7 +202,7 @@ fn every_fault_has_its_place_and_a_hint() {
         (
             "pipeline: p",
             "pipeline: p\npipeline: q",
-            &["p.yaml:2:1: error: `pipeline` is given twice\n  hint: keep one of the two"],
+            &["p.yaml:2:1: error: \"pipeline\" is given twice, first on line 1\n  hint: keep one of the two"],
         ),
     ] {
         let told = changed(from, to);

@@ -1,15 +1,11 @@
-//! A YAML file as a tree in which every key and value knows its place, and readers that name every problem they meet.
+//! A pipeline file as a tree of typed values, each with its place, and readers that name every problem they meet.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{Location, Spanned};
-
+use crate::config::yaml::{self, Entry, Node};
 use crate::config::{Diagnostic, nearest};
 
-/// Line and column, counted from one.
-pub(super) type Place = (u64, u64);
+pub(super) use crate::config::yaml::Place;
 
 /// A value and where it stands.
 #[derive(Debug)]
@@ -37,31 +33,11 @@ pub(super) struct Key {
     pub(super) name: String,
 }
 
-fn place_of(location: Location) -> Place {
-    (location.line(), location.column())
-}
-
 impl Tree {
-    /// Reads one file's text. What YAML itself refuses (syntax, a key twice, a second document) is one diagnostic.
-    pub(super) fn parse(file: &Path, text: &str) -> Result<Self, Diagnostic> {
-        let parsed: Result<Spanned<Value>, _> =
-            serde_saphyr::from_str_with_options(text, serde_saphyr::options! { strict_booleans: true });
-        match parsed {
-            Ok(root) => Ok(Self { place: place_of(root.referenced), value: root.value }),
-            Err(error) => {
-                let error = error.without_snippet();
-                let place = error.location().map(place_of).filter(|(line, _)| *line > 0);
-                let duplicate = matches!(error, serde_saphyr::Error::DuplicateMappingKey { .. });
-                let message = match error {
-                    serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
-                        format!("`{key}` is given twice")
-                    }
-                    other => other.to_string(),
-                };
-                let diagnostic = Diagnostic::error(file, place, message);
-                Err(if duplicate { diagnostic.with_hint("keep one of the two") } else { diagnostic })
-            }
-        }
+    /// Reads one file's text. What YAML itself refuses, and keys given twice, are told; `None` where there is no tree.
+    pub(super) fn parse(file: &Path, text: &str) -> (Option<Self>, Vec<Diagnostic>) {
+        let (root, found) = yaml::parse(file, text);
+        (root.map(Self::from), found)
     }
 
     fn kind(&self) -> &'static str {
@@ -114,77 +90,33 @@ fn quote(text: &str, out: &mut String) {
     out.push_str(&serde_json::Value::from(text).to_string());
 }
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+impl From<Node> for Tree {
+    fn from(node: Node) -> Self {
+        let value = match node.value {
+            // What was refused has its diagnostic already.
+            yaml::Value::Nothing | yaml::Value::Refused => Value::Null,
+            yaml::Value::Scalar(text) if node.quoted => Value::Text(text),
+            yaml::Value::Scalar(text) => plain(text),
+            yaml::Value::List(items) => Value::List(items.into_iter().map(Self::from).collect()),
+            yaml::Value::Map(entries) => {
+                let entry = |entry: Entry| (Key { place: entry.key_place, name: entry.key }, Self::from(entry.value));
+                Value::Table(entries.into_iter().map(entry).collect())
+            }
+        };
+        Self { place: node.place, value }
     }
 }
 
-struct ValueVisitor;
-
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a YAML value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_none<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Integer(value.to_string()))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Integer(value.to_string()))
-    }
-
-    fn visit_i128<E: Error>(self, value: i128) -> Result<Value, E> {
-        Ok(Value::Integer(value.to_string()))
-    }
-
-    fn visit_u128<E: Error>(self, value: u128) -> Result<Value, E> {
-        Ok(Value::Integer(value.to_string()))
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Float)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::Text(text.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element::<Spanned<Value>>()? {
-            items.push(Tree { place: place_of(item.referenced), value: item.value });
-        }
-        Ok(Value::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(key) = access.next_key::<Spanned<String>>()? {
-            let value: Spanned<Value> = access.next_value()?;
-            let key = Key { place: place_of(key.referenced), name: key.value };
-            entries.push((key, Tree { place: place_of(value.referenced), value: value.value }));
-        }
-        Ok(Value::Table(entries))
+/// What a scalar without quotes is. Numbers that are no plain integers are none that a pipeline has a use for.
+fn plain(text: String) -> Value {
+    let digits = text.strip_prefix('-').unwrap_or(&text);
+    let whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    match text.as_str() {
+        "true" => Value::Bool(true),
+        "false" => Value::Bool(false),
+        _ if whole && (digits == "0" || !digits.starts_with('0')) => Value::Integer(text),
+        _ if digits.starts_with(|c: char| c.is_ascii_digit()) && text.parse::<f64>().is_ok() => Value::Float,
+        _ => Value::Text(text),
     }
 }
 
@@ -364,8 +296,15 @@ pub(super) fn word<T: Copy>(tree: &Tree, what: &str, words: &[(&str, T)], proble
 mod tests {
     use super::*;
 
+    impl Tree {
+        fn get(self, name: &str) -> Tree {
+            let Value::Table(entries) = self.value else { unreachable!("no table") };
+            entries.into_iter().find(|(key, _)| key.name == name).unwrap().1
+        }
+    }
+
     fn tree(text: &str) -> Tree {
-        Tree::parse(Path::new("p.yaml"), text).unwrap()
+        Tree::parse(Path::new("p.yaml"), text).0.unwrap()
     }
 
     #[test]
@@ -382,8 +321,27 @@ mod tests {
 
     #[test]
     fn a_key_twice_is_refused_where_it_stands() {
-        let error = Tree::parse(Path::new("p.yaml"), "a: 1\nb: 2\na: 3\n").unwrap_err();
-        assert_eq!(error.to_string(), "p.yaml:3:1: error: `a` is given twice\n  hint: keep one of the two");
+        let (tree, found) = Tree::parse(Path::new("p.yaml"), "a: 1\nb: 2\na: 3\n");
+        assert!(tree.is_some());
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            found[0].to_string(),
+            "p.yaml:3:1: error: \"a\" is given twice, first on line 1\n  hint: keep one of the two"
+        );
+    }
+
+    #[test]
+    fn scalars_without_quotes_are_what_they_look_like() {
+        let shown = |text: &str| {
+            let Value::List(items) = tree(&format!("a: [{text}]\n")).get("a").value else { unreachable!("{text}") };
+            items.iter().map(Tree::kind).collect::<Vec<_>>().join(",")
+        };
+        assert_eq!(
+            shown("true, false, 'true', yes, ~, null"),
+            "true or false,true or false,a text,a text,nothing,nothing"
+        );
+        assert_eq!(shown("0, -5, 18446744073709551616, 1.5, 1e3, 007"), ["a number"; 6].join(","));
+        assert_eq!(shown("'5', 0x1F, nan, 2026-01-02T00:00:00Z, a1"), ["a text"; 5].join(","));
     }
 
     #[test]
