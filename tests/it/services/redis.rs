@@ -50,7 +50,9 @@ impl RedisServer {
     /// Forgets everything.
     pub async fn flush(&self) {
         let client = redis::Client::open(self.url.as_str()).expect("url");
-        let mut connection = client.get_multiplexed_async_connection().await.expect("connection");
-        redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.expect("flushed");
+        // Forgetting a lot on a busy machine takes longer than a client waits by default.
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(60)));
+        let connection = client.get_multiplexed_async_connection_with_config(&patient).await;
+        redis::cmd("FLUSHALL").query_async::<()>(&mut connection.expect("connection")).await.expect("flushed");
     }
 }
