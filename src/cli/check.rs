@@ -83,16 +83,10 @@ pub(super) fn by_adapters(settings: &Settings) -> Vec<(&'static str, Fault)> {
     found
 }
 
-/// The pipelines, compiled, and what is worth a look reported; `None` where something is wrong, reported too.
-pub(super) fn pipelines(global: &GlobalArgs) -> Option<Vec<Pipeline>> {
-    // What is wrong with the settings is told where they are loaded to be used.
-    let loaded = config::load_from_process(&global.config_args(), by_adapters).ok();
-    pipelines_with(global, loaded.as_ref().map(|loaded| &loaded.settings))
-}
-
-/// As [`pipelines`], held against these settings.
-pub(super) fn pipelines_with(global: &GlobalArgs, settings: Option<&Settings>) -> Option<Vec<Pipeline>> {
-    let (pipelines, found) = compile(global, settings);
+/// The pipelines, compiled and held against the settings, and what is worth a look reported; `None` where something is
+/// wrong, reported too.
+pub(super) fn pipelines(global: &GlobalArgs, settings: &Settings) -> Option<Vec<Pipeline>> {
+    let (pipelines, found) = compile(global, Some(settings));
     report(&found);
     found.iter().all(|finding| finding.severity == Severity::Warning).then_some(pipelines)
 }

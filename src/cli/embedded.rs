@@ -40,7 +40,7 @@ pub async fn run(global: &GlobalArgs, args: &RunArgs) -> Result<ExitCode, anyhow
         Ok(loaded) => loaded.settings,
         Err(code) => return Ok(code),
     };
-    let Some(pipelines) = check::pipelines_with(global, Some(&named)) else {
+    let Some(pipelines) = check::pipelines(global, &named) else {
         return Ok(ExitCode::from(EXIT_USAGE));
     };
     let Some(pipelines) = fed(pipelines, global) else { return Ok(ExitCode::from(EXIT_USAGE)) };

@@ -59,7 +59,7 @@ pub async fn run(global: &GlobalArgs, args: &RunArgs) -> Result<ExitCode, anyhow
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let Some(pipelines) = check::pipelines(global) else { return Ok(ExitCode::from(EXIT_USAGE)) };
+    let Some(pipelines) = check::pipelines(global, &loaded.settings) else { return Ok(ExitCode::from(EXIT_USAGE)) };
     let process = start_process(&loaded)?;
     let admin = start_admin(&loaded.settings, &process).await?;
     tracing::info!(address = %admin.addr(), "admin port listens: /metrics /livez /readyz");

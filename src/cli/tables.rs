@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::store::dynamodb::tables::{self, Made, TableOptions};
 use crate::topic::kafka::topics::{TopicSpec, create_missing};
 
-use super::{EXIT_USAGE, GlobalArgs, TablesArgs, TablesCommand, backends, check};
+use super::{EXIT_USAGE, GlobalArgs, TablesArgs, TablesCommand, backends, check, show};
 
 /// How long new tables may take until they are usable.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -26,8 +26,8 @@ pub async fn tables(global: &GlobalArgs, args: &TablesArgs) -> Result<ExitCode, 
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
     match args.command {
         TablesCommand::Describe => {
+            let mut out = Vec::new();
             for table in tables::describe(&dynamo).await? {
-                let mut out = std::io::stdout().lock();
                 let status = table.status.as_deref().unwrap_or("missing");
                 let items = table.items.map_or_else(String::new, |items| format!(", about {items} items"));
                 writeln!(out, "{}: {status}{items}, key {}", table.name, table.key.join(" / "))?;
@@ -35,6 +35,7 @@ pub async fn tables(global: &GlobalArgs, args: &TablesArgs) -> Result<ExitCode, 
                     writeln!(out, "  index {index}: {}", key.join(" / "))?;
                 }
             }
+            show(&out)?;
         }
         TablesCommand::Create { topics } => {
             let report = tables::create(&dynamo, &table_options(settings)).await?;
@@ -67,7 +68,7 @@ fn table_options(settings: &Settings) -> TableOptions {
 }
 
 async fn create_topics(global: &GlobalArgs, settings: &Settings) -> Result<ExitCode, anyhow::Error> {
-    let Some(pipelines) = check::pipelines(global) else { return Ok(ExitCode::from(EXIT_USAGE)) };
+    let Some(pipelines) = check::pipelines(global, settings) else { return Ok(ExitCode::from(EXIT_USAGE)) };
     let mut names: BTreeSet<&str> =
         pipelines.iter().flat_map(|pipeline| pipeline.topics()).map(String::as_str).collect();
     names.insert(&settings.general.requests_topic);

@@ -3,12 +3,15 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures::TryFutureExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::event::{Digest, Outcome, Position};
 use crate::ledger::{Chain, StartItem};
-use crate::pipeline::{Again, Parts, Pending, protocol, settle};
+use crate::pipeline::{Again, Parts, Pending, ask, protocol};
 use crate::source::Assignment;
+use crate::store::Retry;
 use crate::telemetry::{Alert, At};
 
 use super::lane::Lane;
@@ -32,7 +35,7 @@ pub(super) async fn open(
 ) -> Option<Opened> {
     let partition = &assignment.partition;
     let chain = Chain { group: parts.group.clone(), partition: assignment.partition.clone(), epoch: 0 };
-    let (ledger_end, previous) = match ask(&parts, || parts.ledger.end(&chain)).await? {
+    let (ledger_end, previous) = match ask_ledger(&parts, || parts.ledger.end(&chain)).await? {
         Some(end) => (end.position, end.digest),
         None => (first_end(&parts, &chain, assignment, outbox).await?, Digest::of(b"")),
     };
@@ -56,7 +59,7 @@ pub(super) async fn open(
     }
     let ledger_begin = match assignment.checkpoint {
         Some(checkpoint) if checkpoint < ledger_end => {
-            let first = ask(&parts, || parts.ledger.entries(&chain, Position::Begin, 1)).await?;
+            let first = ask_ledger(&parts, || parts.ledger.entries(&chain, Position::Begin, 1)).await?;
             first.first().map_or(ledger_end, |entry| entry.from)
         }
         _ => ledger_end,
@@ -86,14 +89,14 @@ async fn first_end(
     outbox: &mpsc::Sender<FromWorker>,
 ) -> Option<Position> {
     let partition = &assignment.partition;
-    let item = match ask(parts, || parts.ledger.find_start_item(chain)).await? {
+    let item = match ask_ledger(parts, || parts.ledger.find_start_item(chain)).await? {
         Some(item) => item,
         None => {
             let survey = |reply| FromWorker::Survey { partition: partition.clone(), reply };
             let surveys = ask_source(parts, outbox, survey).await?;
             let starts = surveys.iter().map(|survey| (survey.partition.name.clone(), survey.start)).collect();
             let proposed = StartItem { starts };
-            ask(parts, || parts.ledger.start_item(chain, &proposed)).await?
+            ask_ledger(parts, || parts.ledger.start_item(chain, &proposed)).await?
         }
     };
     let found = item.starts.iter().find(|(name, _)| *name == partition.name).map(|(_, start)| *start);
@@ -101,21 +104,8 @@ async fn first_end(
 }
 
 /// Asks the ledger until it answers.
-async fn ask<'a, V>(
-    parts: &Parts,
-    call: impl Fn() -> futures::future::BoxFuture<'a, Result<V, crate::store::Retry>>,
-) -> Option<V> {
-    let answers = settle(
-        parts,
-        &[()],
-        |_| {
-            let answer = call();
-            async move { vec![answer.await] }
-        },
-        |answer| answer.as_ref().err().map(|retry| Again { after: retry.after, detail: retry.detail.clone() }),
-    )
-    .await;
-    answers.into_iter().next().and_then(Result::ok)
+async fn ask_ledger<'a, V>(parts: &Parts, question: impl Fn() -> BoxFuture<'a, Result<V, Retry>>) -> Option<V> {
+    ask(parts, || question().map_err(Again::from)).await
 }
 
 /// Asks the source, by way of the coordinator that owns it, until it answers.
@@ -124,20 +114,14 @@ async fn ask_source<V, A: Future<Output = Result<V, String>>>(
     outbox: &mpsc::Sender<FromWorker>,
     question: impl Fn(oneshot::Sender<A>) -> FromWorker,
 ) -> Option<V> {
-    let answers = settle(
-        parts,
-        &[()],
-        |_| async {
-            let (reply, answer) = oneshot::channel();
-            let asked = outbox.send(question(reply)).await;
-            let answer = match (asked, answer.await) {
-                (Ok(()), Ok(answer)) => answer.await,
-                _ => Err("the source is closed".to_owned()),
-            };
-            vec![answer]
-        },
-        |answer| answer.as_ref().err().map(|why| Again { after: None, detail: why.clone() }),
-    )
-    .await;
-    answers.into_iter().next().and_then(Result::ok)
+    ask(parts, || async {
+        let (reply, answer) = oneshot::channel();
+        let asked = outbox.send(question(reply)).await;
+        let answer = match (asked, answer.await) {
+            (Ok(()), Ok(answer)) => answer.await,
+            _ => Err("the source is closed".to_owned()),
+        };
+        answer.map_err(|detail| Again { after: None, detail })
+    })
+    .await
 }

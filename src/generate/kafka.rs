@@ -64,6 +64,8 @@ impl KafkaSink {
     /// the brokers cannot be reached, or a topic has another number of partitions.
     pub async fn connect(options: &[(String, String)], partitions: u32) -> Result<Self, GenerateError> {
         let mut config = ClientConfig::new();
+        // Topics are made on purpose, or not at all.
+        config.set("allow.auto.create.topics", "false");
         for (name, value) in options {
             config.set(name, value);
         }

@@ -14,7 +14,7 @@ use super::parts::Parts;
 use super::protocol::{self, Repair};
 use super::request;
 use super::route::{Delivery, Mapped, Prepared};
-use super::settle::{Again, settle};
+use super::settle::{Again, ask};
 use super::turn::Turn;
 use tokio::time::Instant;
 
@@ -191,14 +191,8 @@ async fn attested_entries(parts: &Parts, chain: &Chain, first: Position, last: P
     let mut after = Position::before_offset(first.next_offset().saturating_sub(1));
     // Each page moves `after` up by at least one entry, and `last` bounds it.
     while after < last {
-        let pages = settle(
-            parts,
-            &[after],
-            |_| async { vec![parts.ledger.entries(chain, after, PAGE).await] },
-            |page| page.as_ref().err().map(|retry| Again { after: retry.after, detail: retry.detail.clone() }),
-        )
-        .await;
-        let Some(Ok(page)) = pages.into_iter().next() else { break };
+        let page = ask(parts, || async { parts.ledger.entries(chain, after, PAGE).await.map_err(Again::from) });
+        let Some(page) = page.await else { break };
         let Some(end) = page.last().map(|entry| entry.to) else { break };
         after = end;
         entries.extend(page);

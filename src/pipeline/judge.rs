@@ -123,7 +123,7 @@ pub(super) async fn insert(parts: &Parts, records: &[&Record]) -> Vec<Inserted> 
 
 /// What a store's retry means for [`settle`].
 pub(super) fn again(retry: &Retry) -> Again {
-    Again { after: retry.after, detail: retry.detail.clone() }
+    retry.clone().into()
 }
 
 fn stored(item: &mut Item, record_digest: crate::event::Digest, written: bool) {

@@ -35,5 +35,5 @@ pub use parts::Parts;
 pub use pending::{Pending, Portion};
 pub use request::KIND as REQUEST_KIND;
 pub use route::{Delivery, Mapped, Prepared};
-pub use settle::{Again, Patience, settle};
+pub use settle::{Again, Patience, ask};
 pub use template::{Part, Template, TemplateError};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::guard::Backoff;
+use crate::store::Retry;
 use crate::telemetry::{Alert, At};
 
 use super::parts::Parts;
@@ -20,12 +21,28 @@ pub struct Patience {
 }
 
 /// Why an item is to be asked again.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Again {
     /// Not before this long.
     pub after: Option<Duration>,
     /// For a person.
     pub detail: String,
+}
+
+impl From<Retry> for Again {
+    fn from(retry: Retry) -> Self {
+        Self { after: retry.after, detail: retry.detail }
+    }
+}
+
+/// Asks one question until it is answered, as [`settle`] does for many; so there always is an answer in the end.
+pub async fn ask<V, F: Future<Output = Result<V, Again>>>(parts: &Parts, mut question: impl FnMut() -> F) -> Option<V> {
+    let again = |answer: &Result<V, Again>| answer.as_ref().err().cloned();
+    let put = |_| {
+        let answer = question();
+        async { vec![answer.await] }
+    };
+    settle(parts, &[()], put, again).await.into_iter().next().and_then(Result::ok)
 }
 
 /// Calls `ask` with all items, then with those that are to be asked again, until none is left. Ends only with one final

@@ -29,7 +29,7 @@ closed_label! {
         DependencyAway = "dependency_away",
         /// Dead letters cannot be published, or their topic does not hold them.
         DeadLetterTopic = "dead_letter_topic",
-        /// The store keeps asking to slow down.
+        /// The store asked to slow down.
         Throttled = "throttled",
         /// Partitions were taken away before they were drained.
         PartitionsLost = "partitions_lost",

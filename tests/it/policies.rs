@@ -42,3 +42,15 @@ fn nobody_can_delete_and_no_action_is_a_pattern_of_all() {
         }
     }
 }
+
+#[test]
+fn the_operator_may_make_every_table() {
+    let statements = statements("iam-policy-operator.json");
+    let create = statements.iter().find(|statement| statement["Sid"] == "CreateTables").unwrap();
+    let mut allowed: Vec<String> =
+        texts(&create["Resource"]).iter().map(|arn| arn.rsplit_once("PREFIX").unwrap().1.to_owned()).collect();
+    let mut tables = ["wallet_records", "wallet_inventory", "user_wallet_mapping", "wallet_requests", "ledger"];
+    tables.sort_unstable();
+    allowed.sort();
+    assert_eq!(allowed, tables);
+}

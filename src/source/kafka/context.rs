@@ -2,6 +2,7 @@
 //! ever waits.
 
 use std::error::Error;
+use std::io::Read as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -45,6 +46,8 @@ enum Tokens {
     MskIam { region: String, runtime: Option<tokio::runtime::Handle> },
 }
 
+/// A token file that is larger holds something else.
+const TOKEN_BYTES_MAX: u64 = 64 * 1024;
 /// A token file is read again after four fifths of this.
 const TOKEN_FILE_LIFETIME: Duration = Duration::from_secs(300);
 const TOKEN_DEADLINE: Duration = Duration::from_secs(10);
@@ -103,8 +106,15 @@ impl ClientContext for Context {
         match &self.tokens {
             Tokens::None => Err("no token source is configured".into()),
             Tokens::File(path) => {
-                let text = std::fs::read_to_string(path)
+                let mut text = String::new();
+                std::fs::File::open(path)
+                    .and_then(|file| file.take(TOKEN_BYTES_MAX + 1).read_to_string(&mut text))
                     .map_err(|error| format!("cannot read the token file {}: {error}", path.display()))?;
+                if text.len() as u64 > TOKEN_BYTES_MAX {
+                    return Err(
+                        format!("the token file {} is larger than {TOKEN_BYTES_MAX} bytes", path.display()).into()
+                    );
+                }
                 let expires = SystemTime::now().duration_since(UNIX_EPOCH)? + TOKEN_FILE_LIFETIME;
                 Ok(OAuthToken {
                     token: text.trim().to_owned(),
