@@ -22,12 +22,16 @@ need g++ g++ "compiles librdkafka and aws-lc"
 need cmake cmake "configures librdkafka and aws-lc"
 need make make "builds librdkafka"
 need pkg-config pkg-config "finds OpenSSL and zlib"
+# https://github.com/confluentinc/librdkafka/issues/5135
+curl="librdkafka includes its headers, also where it is built without curl"
 if command -v pkg-config >/dev/null; then
     pkg-config --exists openssl || wanted libssl-dev "TLS of librdkafka"
     pkg-config --exists zlib || wanted zlib1g-dev "compression of librdkafka"
+    pkg-config --exists libcurl || wanted libcurl4-openssl-dev "$curl"
 else
     wanted libssl-dev "TLS of librdkafka"
     wanted zlib1g-dev "compression of librdkafka"
+    wanted libcurl4-openssl-dev "$curl"
 fi
 if [[ $what == test ]]; then
     need java openjdk-17-jre-headless "runs the Kafka brokers of the tests"
