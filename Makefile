@@ -1,7 +1,7 @@
 # `make help` lists the targets. All of them work from a fresh clone with git, make and a Rust toolchain; what else is
 # missing scripts/prepare.sh installs.
 .DEFAULT_GOAL := help
-.PHONY: help run test full bench lint fmt fmt-check deny cases
+.PHONY: help run test full model bench lint fmt fmt-check deny cases
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ full: ## The end-to-end tests at full size: 200,000 events each
 	@scripts/prepare.sh test
 	@scripts/test-services.sh
 	RECORDKEEPER_TEST_EVENTS=200000 cargo test --locked --test it -- spine:: --test-threads 1
+
+model: ## The protocol's model on larger worlds: tens of millions of states each, some 4 GB
+	@scripts/prepare.sh build
+	RECORDKEEPER_MODEL_LARGE=1 cargo test --locked --release --test model -- --nocapture --test-threads 1
 
 bench: ## What an event costs, beside a floor measured in the same run; BENCH_EVENTS=N BENCH_DELAY_MS=N
 	@scripts/prepare.sh test

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::event::{Digest, PartitionRef};
 use crate::guard::{Backoff, failpoint};
 use crate::ledger::{Appended, Chain, Entry, Ledger};
+use crate::pipeline::protocol::{self, Extended};
 use crate::telemetry::metrics::Append;
 use crate::telemetry::{Alert, At};
 
@@ -107,18 +108,24 @@ impl Attester {
                 true
             }
             Appended::Refused => match self.ledger.end(&lane.chain).await {
-                // The same nonce is one's own entry, after a lost answer; any other one is somebody else's, and true.
-                Ok(Some(end)) if end.position > entry.from => {
-                    let found = if end.nonce == entry.nonce { Append::Found } else { Append::Refused };
-                    metrics.ledger_appends.add(found, 1);
-                    extend(lane, end.digest, end.position);
-                    true
-                }
                 Ok(end) => {
-                    let from = entry.from;
-                    let message = format_args!("an entry above {from} is refused, but the chain ends at {end:?}");
-                    metrics.alerts.raise(Alert::LedgerRefused, &at, message);
-                    false
+                    let last = end.as_ref().map(|end| (end.position, end.nonce.as_str()));
+                    let append = match protocol::refused_append(entry.from, &entry.nonce, last) {
+                        Extended::Found => Append::Found,
+                        Extended::Others => Append::Refused,
+                        Extended::Nowhere => {
+                            let from = entry.from;
+                            let message =
+                                format_args!("an entry above {from} is refused, but the chain ends at {end:?}");
+                            metrics.alerts.raise(Alert::LedgerRefused, &at, message);
+                            return false;
+                        }
+                    };
+                    metrics.ledger_appends.add(append, 1);
+                    if let Some(end) = end {
+                        extend(lane, end.digest, end.position);
+                    }
+                    true
                 }
                 Err(retry) => {
                     tracing::warn!(chain = lane.chain.key(), detail = retry.detail, "ledger's end cannot be read");
@@ -137,8 +144,8 @@ impl Attester {
         let mut done = Vec::new();
         for lane in self.lanes.borrow().values() {
             let checkpoint = lane.checkpoint();
-            if lane.told.get() != checkpoint {
-                lane.told.set(checkpoint);
+            if lane.told.get() != Some(checkpoint) {
+                lane.told.set(Some(checkpoint));
                 done.push((lane.chain.partition.clone(), checkpoint));
             }
         }

@@ -50,8 +50,9 @@ pub(super) struct Lane {
     pub processed: Cell<Position>,
     /// Told whenever the ledger's end moved.
     pub moved: Notify,
-    /// The checkpoint that the coordinator was told last; at first where the lane begins.
-    pub told: Cell<Position>,
+    /// The last checkpoint: told to the coordinator, or found when the partition came. One that expired or is not followed is
+    /// set right at once.
+    pub told: Cell<Option<Position>>,
     /// Messages taken in and not settled.
     held: Cell<u64>,
     /// Of each batch that is not attested: its last position, and the time of its first message.
@@ -69,13 +70,14 @@ impl Drop for Holding<'_> {
 }
 
 impl Lane {
-    /// A lane that is read from just above `after` on.
+    /// A lane that is read from just above `after` on, whose partition came with this checkpoint.
     pub fn new(
         parts: Parts,
         chain: Chain,
         pending: Pending,
         previous: Digest,
         after: Position,
+        checkpoint: Option<Position>,
         progress: Arc<Progress>,
     ) -> Self {
         Self {
@@ -85,7 +87,7 @@ impl Lane {
             previous: Cell::new(previous),
             processed: Cell::new(after),
             moved: Notify::new(),
-            told: Cell::new(after),
+            told: Cell::new(checkpoint),
             held: Cell::new(0),
             waiting: RefCell::default(),
             progress,

@@ -48,8 +48,7 @@ pub(super) async fn open(
         }
         earlier => earlier,
     };
-    let named = assignment.checkpoint.unwrap_or(ledger_end).max(ledger_end);
-    if named > log_end {
+    if let Some(named) = protocol::beyond_log(assignment.checkpoint, ledger_end, log_end) {
         let reason = format!(
             "not read: ledger or checkpoint name {named}, the log ends at {log_end}. The topic was made anew or its log was \
              truncated; give the pipeline's source another topic epoch"
@@ -76,12 +75,11 @@ pub(super) async fn open(
         alerts.raise(Alert::RetentionGap, &at, format_args!("positions ({from}, {to}] were lost to retention"));
         pending.push(to, Outcome::Lost);
     }
-    let lane = Lane::new(parts, chain, pending, previous, start.after, progress);
+    let lane = Lane::new(parts, chain, pending, previous, start.after, assignment.checkpoint, progress);
     Some(Opened::Lane(Rc::new(lane), start.after))
 }
 
-/// Where a chain without entries ends: at the start item's position, or, for a partition that appeared later, at the log's
-/// start.
+/// Where a chain without entries ends, by the start item; the first lane of a topic inserts it.
 async fn first_end(
     parts: &Parts,
     chain: &Chain,
@@ -100,7 +98,7 @@ async fn first_end(
         }
     };
     let found = item.starts.iter().find(|(name, _)| *name == partition.name).map(|(_, start)| *start);
-    Some(found.unwrap_or(assignment.log_start))
+    Some(protocol::chain_begin(found, assignment.log_start))
 }
 
 /// Asks the ledger until it answers.

@@ -426,6 +426,17 @@ async fn a_checkpoint_below_the_ledger_s_begin_is_not_followed() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_expired_or_is_not_followed_is_set_right() {
+    for checkpoint in [None, Some(90)] {
+        let mut world = World::new(0, LONG, &[]);
+        holding(&world, 0..50);
+        world.tell(looked_at_early(checkpoint, 100));
+        world.hears(Told::Checkpoint("a".into(), Position::Offset(49))).await;
+        assert_eq!(world.ends().await, Ending::Drained);
+    }
+}
+
+#[tokio::test]
 async fn a_partition_whose_survey_failed_is_started_later() {
     let mut world = World::new(1, LONG, &[]);
     world.starts("a").await;

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use crate::event::{Digest, Outcome, Position, SetDigest};
 
 /// Consecutive positions of one outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Run {
     /// What became of them.
     pub outcome: Outcome,
@@ -14,7 +14,7 @@ pub struct Run {
 }
 
 /// Outcomes of consecutive positions, run-length coded. Stored as text: `r120 d1 xs1 r30`.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Outcomes {
     runs: Vec<Run>,
 }

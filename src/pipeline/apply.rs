@@ -18,6 +18,7 @@ use super::item::{Fate, Item};
 use super::judge::{again, count_unchanged, insert};
 use super::letter;
 use super::parts::Parts;
+use super::protocol;
 use super::request::message as request_message;
 use super::settle::{Again, settle};
 
@@ -53,9 +54,8 @@ pub(super) async fn apply(parts: &Parts, batch: &RawBatch, items: &mut [Item], t
     letters(parts, batch, items, &rejected).await;
 }
 
-/// A refusal goes out unless the ledger holds an outcome for the position: then that outcome stays.
 fn needs_letter(item: &Item) -> bool {
-    matches!(item.fate, Fate::Refused(_)) && item.attested.is_none()
+    matches!(item.fate, Fate::Refused(_)) && protocol::letter_goes_out(item.attested)
 }
 
 struct FurtherRecords {

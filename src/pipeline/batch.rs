@@ -11,7 +11,7 @@ use super::apply::apply;
 use super::item::{Fate, Item};
 use super::judge::{judge, look_up, remember};
 use super::parts::Parts;
-use super::protocol::{self, Repair};
+use super::protocol::{self, Repair, Settled};
 use super::request;
 use super::route::{Delivery, Mapped, Prepared};
 use super::settle::{Again, ask};
@@ -177,8 +177,8 @@ async fn keep_attested(parts: &Parts, chain: &Chain, ledger_end: Position, items
         let index = position.next_offset().saturating_sub(entry.from.next_offset() + 1);
         let Some(attested) = entry.outcomes.get(index) else { continue };
         item.attested = Some(attested);
-        let has_event = matches!(item.fate, Fate::Open(_));
-        if !has_event || protocol::repair(attested) == Repair::Leave {
+        let mapped = matches!(item.fate, Fate::Open(_));
+        if protocol::repair(attested, mapped) == Repair::Leave {
             item.fate = Fate::Settled(attested);
         }
     }
@@ -204,14 +204,15 @@ fn finish(items: Vec<Item>, tally: BatchTally) -> Done {
     let mut done = Done { outcomes: Vec::with_capacity(items.len()), digests: Vec::new(), tally };
     for item in items {
         let position = item.position();
-        let outcome = item.attested.unwrap_or(match &item.fate {
-            Fate::Live { own: true, .. } => Outcome::Recorded,
-            Fate::Live { own: false, .. } => Outcome::Duplicate,
-            Fate::Settled(outcome) => *outcome,
-            Fate::Refused(refusal) => Outcome::DeadLettered(refusal.reason),
+        let settled = match &item.fate {
+            Fate::Live { own: true, .. } => Settled::Own,
+            Fate::Live { own: false, .. } => Settled::Copy,
+            Fate::Settled(outcome) => Settled::Left(*outcome),
+            Fate::Refused(refusal) => Settled::Refused(refusal.reason),
             // Judging ends only when none is open. Going on would lose the event; stopping here loses nothing.
             Fate::Open(_) => unreachable!("{}: an event left its judge without a verdict", item.origin_text),
-        });
+        };
+        let outcome = protocol::outcome(item.attested, settled);
         let repeated = item.attested.is_some() || matches!(item.fate, Fate::Live { repeated: true, .. });
         match outcome {
             Outcome::Recorded => {

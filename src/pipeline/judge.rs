@@ -15,7 +15,7 @@ use super::settle::{Again, settle};
 /// Asks the cache for the open events; what it knows from another origin is a duplicate, all else stays open.
 pub(super) async fn look_up(parts: &Parts, items: &mut [Item]) {
     let asked: Vec<usize> = (0..items.len())
-        .filter(|index| matches!(items[*index].fate, Fate::Open(_)) && items[*index].attested.is_none())
+        .filter(|index| matches!(items[*index].fate, Fate::Open(_)) && protocol::asks_cache(items[*index].attested))
         .collect();
     let ids: Vec<IdentityHash> =
         asked.iter().filter_map(|index| items[*index].identity()).map(IdentityHash::of).collect();

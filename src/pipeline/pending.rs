@@ -7,7 +7,7 @@ use crate::ledger::{Entry, Outcomes};
 
 /// The low watermark of a lane as the ledger needs it. Grows at the top as batches complete in order; shrinks at the bottom
 /// as entries are appended, by this lane or by anybody else.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pending {
     from: Position,
     to: Position,

@@ -4,7 +4,7 @@
 //! that a model can call the very same rules.
 
 use crate::dedupe::Known;
-use crate::event::{Digest, Outcome, Position};
+use crate::event::{Digest, Outcome, Position, Reason};
 use crate::store::Standing;
 
 /// What the judge's record says about one event.
@@ -32,6 +32,12 @@ pub fn verdict(content_digest: &Digest, origin: &str, standing: &Standing) -> Ve
     }
 }
 
+/// Whether the cache is asked about an event. Not at a position that the ledger holds: a redelivery repairs, and the cache
+/// knows nothing of what has to be repaired.
+pub fn asks_cache(attested: Option<Outcome>) -> bool {
+    attested.is_none()
+}
+
 /// Whether the cache settles an event: known with the same content under another origin. This very delivery is not
 /// settled by it (a crash may have come between remembering and attesting), nor is other content.
 pub fn known_is_duplicate(content_digest: &Digest, origin: &str, known: &Known) -> bool {
@@ -47,11 +53,78 @@ pub enum Repair {
     Leave,
 }
 
-/// What to do at a position whose outcome is attested already.
-pub fn repair(attested: Outcome) -> Repair {
+/// What to do at a position whose outcome is attested already. `mapped`: whether today's pipeline makes an event of it.
+pub fn repair(attested: Outcome, mapped: bool) -> Repair {
     match attested {
-        Outcome::Recorded | Outcome::Duplicate => Repair::Redo,
+        Outcome::Recorded | Outcome::Duplicate if mapped => Repair::Redo,
+        Outcome::Recorded | Outcome::Duplicate => Repair::Leave,
         Outcome::Skipped | Outcome::DeadLettered(_) | Outcome::Hole | Outcome::Lost => Repair::Leave,
+    }
+}
+
+/// How the protocol left one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Settled {
+    /// Its record stands under its own origin, its effects are applied.
+    Own,
+    /// The same event's record stands under another origin, its effects are applied.
+    Copy,
+    /// No more was to be done: the cache knew it, or a rule leaves it out.
+    Left(Outcome),
+    /// Refused, its dead letter is out.
+    Refused(Reason),
+}
+
+/// What becomes of a position: what the ledger holds of it already stays.
+pub fn outcome(attested: Option<Outcome>, settled: Settled) -> Outcome {
+    attested.unwrap_or(match settled {
+        Settled::Own => Outcome::Recorded,
+        Settled::Copy => Outcome::Duplicate,
+        Settled::Left(outcome) => outcome,
+        Settled::Refused(reason) => Outcome::DeadLettered(reason),
+    })
+}
+
+/// Whether a refused event's dead letter goes out: not where the ledger holds an outcome, since that stays.
+pub fn letter_goes_out(attested: Option<Outcome>) -> bool {
+    attested.is_none()
+}
+
+/// Where a chain without entries ends: at the start item's position, or, for a partition that is not in it and so appeared
+/// later, at the log's start.
+pub fn chain_begin(in_start_item: Option<Position>, log_start: Position) -> Position {
+    in_start_item.unwrap_or(log_start)
+}
+
+/// The position that ledger or checkpoint name and the log does not reach: it is not the log that they speak of, and the
+/// partition must not be read.
+pub fn beyond_log(checkpoint: Option<Position>, ledger_end: Position, log_end: Position) -> Option<Position> {
+    let named = checkpoint.unwrap_or(ledger_end).max(ledger_end);
+    (named > log_end).then_some(named)
+}
+
+/// What a refused append means, now that the chain's end was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extended {
+    /// By this very entry; its answer was lost.
+    Found,
+    /// By somebody else, or by this entry and somebody else: true, whoever wrote it.
+    Others,
+    /// Not at all: the refusal and the end contradict each other.
+    Nowhere,
+}
+
+/// An append of an entry that begins at `from` was refused; the chain's last entry ends at `end` and has this nonce.
+pub fn refused_append(from: Position, nonce: &str, end: Option<(Position, &str)>) -> Extended {
+    match end {
+        Some((position, last)) if position > from => {
+            if last == nonce {
+                Extended::Found
+            } else {
+                Extended::Others
+            }
+        }
+        Some(_) | None => Extended::Nowhere,
     }
 }
 
@@ -111,6 +184,43 @@ mod tests {
         assert!(known_is_duplicate(&Digest::of(b"a"), "p", &known));
         assert!(!known_is_duplicate(&Digest::of(b"a"), "o", &known));
         assert!(!known_is_duplicate(&Digest::of(b"b"), "p", &known));
+    }
+
+    #[test]
+    fn what_the_ledger_holds_stays() {
+        let dead = Outcome::DeadLettered(Reason::Schema);
+        assert_eq!(repair(Outcome::Recorded, true), Repair::Redo);
+        assert_eq!(repair(Outcome::Duplicate, true), Repair::Redo);
+        for attested in [Outcome::Recorded, Outcome::Duplicate] {
+            assert_eq!(repair(attested, false), Repair::Leave);
+        }
+        for attested in [Outcome::Skipped, dead, Outcome::Hole, Outcome::Lost] {
+            assert_eq!(repair(attested, true), Repair::Leave);
+        }
+        assert_eq!(outcome(Some(dead), Settled::Own), dead);
+        assert_eq!(outcome(None, Settled::Refused(Reason::Schema)), dead);
+        assert!(!asks_cache(Some(Outcome::Recorded)) && asks_cache(None));
+        assert!(!letter_goes_out(Some(Outcome::Recorded)) && letter_goes_out(None));
+    }
+
+    #[test]
+    fn a_refused_append_tells_who_extended_the_chain() {
+        let at = Position::Offset;
+        assert_eq!(refused_append(at(3), "n", Some((at(4), "n"))), Extended::Found);
+        assert_eq!(refused_append(at(3), "n", Some((at(4), "m"))), Extended::Others);
+        assert_eq!(refused_append(at(3), "n", Some((at(3), "m"))), Extended::Nowhere);
+        assert_eq!(refused_append(at(3), "n", None), Extended::Nowhere);
+    }
+
+    #[test]
+    fn a_log_that_ends_below_what_is_known_of_it_is_another_log() {
+        let at = Position::Offset;
+        assert_eq!(beyond_log(None, at(4), at(4)), None);
+        assert_eq!(beyond_log(Some(at(6)), at(4), at(6)), None);
+        assert_eq!(beyond_log(Some(at(7)), at(4), at(6)), Some(at(7)));
+        assert_eq!(beyond_log(Some(at(2)), at(7), at(6)), Some(at(7)));
+        assert_eq!(chain_begin(None, at(2)), at(2));
+        assert_eq!(chain_begin(Some(at(5)), at(2)), at(5));
     }
 
     #[test]

@@ -1,0 +1,238 @@
+//! Worlds, each with some of the faults, explored to the end; and the same worlds with one rule switched off.
+
+use std::sync::Arc;
+
+use stateright::{Checker, Model, Property};
+
+use crate::progress::KnownGood;
+use crate::rules::Rule;
+use crate::steps::Action;
+use crate::world::{Effects, Event, Faults, State, World};
+
+/// A world as stateright explores it.
+#[derive(Clone)]
+struct Explored {
+    world: World,
+    good: Arc<KnownGood>,
+}
+
+const SAFE: &str = "the promises hold";
+const LIVE: &str = "the log can be consumed";
+
+impl Model for Explored {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State::new(self.world.faults)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        self.world.steps(state, actions);
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        self.world.step(state, action)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(SAFE, |model: &Self, state: &State| model.world.wrong(state).is_none()),
+            Property::always(LIVE, |model: &Self, state: &State| model.world.can_be_consumed(state, &model.good)),
+        ]
+    }
+}
+
+/// Explores a world to the end; tells how a state that is wrong is reached, if one is.
+fn explore(world: &World) -> Result<usize, String> {
+    let model = Explored { world: world.clone(), good: Arc::default() };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let checker = model.checker().threads(threads).spawn_bfs().join();
+    for property in [SAFE, LIVE] {
+        if let Some(path) = checker.discovery(property) {
+            let wrong =
+                world.wrong(path.last_state()).unwrap_or_else(|| "the log can never be consumed any more".into());
+            let steps: Vec<String> = path.into_actions().iter().map(|action| format!("  {action:?}")).collect();
+            return Err(format!("{wrong}\n{}", steps.join("\n")));
+        }
+    }
+    Ok(checker.unique_state_count())
+}
+
+const fn event(id: u8, content: u8) -> Event {
+    Event { id, content }
+}
+
+/// The third event repeats the first's identity with the same content.
+const DUPLICATE: [Event; 3] = [event(0, 1), event(1, 1), event(0, 1)];
+/// The third event repeats the first's identity with other content.
+const CONFLICT: [Event; 3] = [event(0, 1), event(1, 1), event(0, 2)];
+/// Two events of one identity side by side; the first one's content is not what comes from elsewhere.
+const NEIGHBOURS: [Event; 3] = [event(0, 2), event(0, 1), event(1, 1)];
+
+const fn effects(groups: [u8; 2], request: bool) -> Option<Effects> {
+    Some(Effects { groups, request })
+}
+
+/// The first identity creates a wallet and asks for another; the second one, of a lower version, writes to another group.
+const PLAIN: [Option<Effects>; 2] = [effects([2, 0], true), effects([0, 1], false)];
+/// Both write the same version of the same group.
+const TIE: [Option<Effects>; 2] = [effects([2, 0], true), effects([2, 0], false)];
+/// The second identity's events are refused.
+const REFUSES: [Option<Effects>; 2] = [effects([2, 0], true), None];
+/// The first identity's events write to both groups.
+const WIDER: [Option<Effects>; 2] = [effects([2, 3], true), effects([0, 1], false)];
+
+const NONE: Faults = Faults {
+    crashes: 0,
+    flushes: 0,
+    strangers: 0,
+    moves: 0,
+    resets: 0,
+    skips: 0,
+    lost: 0,
+    deploys: 0,
+    replays: 0,
+    redrives: 0,
+};
+
+fn world(log: [Event; 3], mapping: [[Option<Effects>; 2]; 2], batches_in_flight: usize, faults: Faults) -> World {
+    World { log, mapping, batches_in_flight, faults, off: None }
+}
+
+/// Instances die, partitions move, answers are lost.
+fn unrest(log: [Event; 3]) -> World {
+    let faults = Faults { flushes: 1, moves: 1, lost: 1, ..NONE };
+    world(log, [PLAIN; 2], 1, large(faults, Faults { crashes: 1, ..faults }))
+}
+
+/// Checkpoints are moved, expire, or an order skips what is there.
+fn moved_checkpoints(log: [Event; 3]) -> World {
+    let faults = Faults { crashes: 1, flushes: 1, resets: 1, skips: 1, lost: 1, ..NONE };
+    world(log, [PLAIN; 2], 1, large(faults, Faults { moves: 1, lost: 0, flushes: 0, ..faults }))
+}
+
+/// Somebody else writes to the same tables.
+fn strangers(log: [Event; 3]) -> World {
+    let faults = Faults { strangers: 1, crashes: 1, lost: 1, ..NONE };
+    world(log, [PLAIN; 2], 1, large(faults, Faults { moves: 1, ..faults }))
+}
+
+/// Several batches of a lane at a time.
+fn in_flight(log: [Event; 3]) -> World {
+    let faults = Faults { moves: 1, ..NONE };
+    world(log, [PLAIN; 2], 2, large(faults, Faults { crashes: 1, lost: 1, ..faults }))
+}
+
+/// Two events of one version.
+fn tie() -> World {
+    let faults = Faults { crashes: 1, lost: 1, ..NONE };
+    world(DUPLICATE, [TIE; 2], 2, large(faults, Faults { moves: 1, ..faults }))
+}
+
+/// A mapping changed between deliveries.
+fn deployed(log: [Event; 3], before: [Option<Effects>; 2], after: [Option<Effects>; 2]) -> World {
+    let faults = Faults { moves: 1, deploys: 1, ..NONE };
+    world(log, [before, after], 1, large(faults, Faults { crashes: 1, flushes: 1, ..faults }))
+}
+
+/// A replay beside the consumer, perhaps by another mapping.
+fn replayed(after: [Option<Effects>; 2]) -> World {
+    let faults = Faults { deploys: 1, replays: 1, ..NONE };
+    world(DUPLICATE, [PLAIN, after], 1, large(faults, Faults { crashes: 1, lost: 1, ..faults }))
+}
+
+/// Dead letters brought back by a mapping that takes them.
+fn redriven(log: [Event; 3]) -> World {
+    let faults = Faults { crashes: 1, deploys: 1, redrives: 1, ..NONE };
+    world(log, [REFUSES, PLAIN], 1, large(faults, Faults { moves: 1, redrives: 2, ..faults }))
+}
+
+/// The larger world of `make model`, tens of millions of states, only where it is asked for.
+fn large(small: Faults, large: Faults) -> Faults {
+    if std::env::var_os("RECORDKEEPER_MODEL_LARGE").is_some() { large } else { small }
+}
+
+fn holds(world: &World) {
+    match explore(world) {
+        Ok(states) => println!("holds in {states} states"),
+        Err(wrong) => panic!("{wrong}"),
+    }
+}
+
+/// Each rule, switched off, is missed.
+fn is_missed(rule: Rule, world: World) {
+    match explore(&World { off: Some(rule), ..world }) {
+        Ok(states) => panic!("{rule:?} is not missed in {states} states"),
+        Err(wrong) => println!("{rule:?} is missed: {wrong}"),
+    }
+}
+
+#[test]
+fn instances_that_lose_their_partition() {
+    holds(&unrest(DUPLICATE));
+    holds(&unrest(CONFLICT));
+}
+
+#[test]
+fn checkpoints_that_are_moved_or_expire() {
+    holds(&moved_checkpoints(DUPLICATE));
+    holds(&moved_checkpoints(CONFLICT));
+}
+
+#[test]
+fn somebody_else_stores_the_same_event_and_never_comes_back() {
+    holds(&strangers(DUPLICATE));
+    holds(&strangers(CONFLICT));
+    holds(&strangers(NEIGHBOURS));
+}
+
+#[test]
+fn several_batches_at_a_time() {
+    holds(&in_flight(DUPLICATE));
+    holds(&in_flight(CONFLICT));
+}
+
+#[test]
+fn two_events_of_one_version() {
+    holds(&tie());
+}
+
+#[test]
+fn a_mapping_that_changes_between_deliveries() {
+    holds(&deployed(DUPLICATE, PLAIN, REFUSES));
+    holds(&deployed(CONFLICT, REFUSES, PLAIN));
+    holds(&deployed(DUPLICATE, PLAIN, WIDER));
+}
+
+#[test]
+fn a_replay_beside_the_consumer() {
+    holds(&replayed(PLAIN));
+    holds(&replayed(WIDER));
+}
+
+#[test]
+fn dead_letters_redriven_beside_the_consumer() {
+    holds(&redriven(DUPLICATE));
+    holds(&redriven(CONFLICT));
+}
+
+#[test]
+fn every_rule_is_needed() {
+    is_missed(Rule::DoAll, strangers(DUPLICATE));
+    is_missed(Rule::RememberLast, in_flight(DUPLICATE));
+    is_missed(Rule::LettersFirst, in_flight(CONFLICT));
+    is_missed(Rule::AttestFirst, in_flight(DUPLICATE));
+    is_missed(Rule::Fence, unrest(DUPLICATE));
+    is_missed(Rule::Reread, unrest(DUPLICATE));
+    is_missed(Rule::StartLower, moved_checkpoints(DUPLICATE));
+    is_missed(Rule::StartBelow, moved_checkpoints(DUPLICATE));
+    is_missed(Rule::DigestOfContent, deployed(DUPLICATE, PLAIN, WIDER));
+    is_missed(Rule::OwnLedger, replayed(PLAIN));
+    is_missed(Rule::RepairUnasked, replayed(WIDER));
+    is_missed(Rule::JudgeInOrder, in_flight(CONFLICT));
+    is_missed(Rule::TieIsNothing, tie());
+    is_missed(Rule::VersionByGroup, in_flight(DUPLICATE));
+    is_missed(Rule::WholeReplayRemembers, replayed(PLAIN));
+    is_missed(Rule::JudgedByRecord, strangers(NEIGHBOURS));
+}
