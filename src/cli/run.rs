@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Loaded, LogFormat, Override, Settings};
 use crate::dedupe::DedupeStore;
-use crate::engine::{Coordinator, Ending, LaneLimits, Limits, WorkerParts};
+use crate::engine::{Coordinator, Ending, Hosting, LaneLimits, Limits, WorkerParts};
 use crate::pipeline::{Parts, Patience, Pipeline};
 use crate::source::kafka::{GroupProtocol, KafkaSource};
 use crate::store::dynamodb::{StaticCredentials, tables};
@@ -267,7 +267,7 @@ async fn coordinator(
         until_idle: deployment.until_idle,
     };
     let heartbeat = process.heartbeats.register("coordinator", beats);
-    Ok(Coordinator::start(Box::new(source), parts, limits, process.readiness.clone(), heartbeat)?)
+    Ok(Coordinator::start(Box::new(source), parts, limits, process.readiness.clone(), heartbeat, Hosting::Threads)?)
 }
 
 /// Names this process in ledger entries: host and process id.

@@ -1,7 +1,7 @@
 //! Appends to the ledgers of a worker's lanes, all of them in shared calls, and tells how far each may be checkpointed.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use super::lane::Lane;
 use super::worker::FromWorker;
 
 /// The lanes that a worker runs.
-pub(super) type Lanes = Rc<RefCell<HashMap<PartitionRef, Rc<Lane>>>>;
+pub(super) type Lanes = Rc<RefCell<BTreeMap<PartitionRef, Rc<Lane>>>>;
 
 /// What an attester needs.
 pub(super) struct Attester {
@@ -44,6 +44,7 @@ impl Attester {
         let mut backoff = Backoff::new(self.interval, Duration::from_secs(5).max(self.interval));
         loop {
             tokio::select! {
+                biased;
                 _ = tick.tick() => {}
                 () = self.now.notified() => {}
             }

@@ -4,7 +4,7 @@
 mod assign;
 mod ending;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::telemetry::{Condition, Dependency, Heartbeat, Metrics, Readiness, Tal
 
 use super::lane::{Mode, held_bytes};
 use super::owned::{Owned, Revocation};
-use super::worker::{FromWorker, SharedSurvey, ToWorker, Worker, WorkerParts};
+use super::worker::{FromWorker, Hosting, SharedSurvey, ToWorker, Worker, WorkerParts};
 
 /// How long a source may take to say good-bye once all is drained.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -61,12 +61,12 @@ pub struct Coordinator {
     pipeline: String,
     metrics: Arc<Metrics>,
     tally: Arc<Tally>,
-    owned: HashMap<PartitionRef, Owned>,
+    owned: BTreeMap<PartitionRef, Owned>,
     bytes: usize,
     /// By topic: the last survey, under way or done.
-    surveys: HashMap<String, SharedSurvey>,
+    surveys: BTreeMap<String, SharedSurvey>,
     /// Assignments of partitions whose earlier lane has not ended yet.
-    waiting: HashMap<PartitionRef, Assignment>,
+    waiting: BTreeMap<PartitionRef, Assignment>,
     revocations: Vec<Revocation>,
     given_up: Vec<String>,
     ending: Option<Mode>,
@@ -75,7 +75,7 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Starts one worker thread for each element of `parts`.
+    /// Starts one worker for each element of `parts`.
     ///
     /// # Errors
     ///
@@ -86,13 +86,14 @@ impl Coordinator {
         limits: Limits,
         readiness: Arc<Readiness>,
         heartbeat: Heartbeat,
+        hosting: Hosting,
     ) -> std::io::Result<Self> {
         let (outbox, from_workers) = mpsc::channel(256);
         let seams = parts.first().map(|first| first.parts.clone()).ok_or(std::io::ErrorKind::InvalidInput)?;
         let workers = parts
             .into_iter()
             .enumerate()
-            .map(|(index, parts)| Worker::start(format!("worker-{index}"), parts, outbox.clone()))
+            .map(|(index, parts)| Worker::start(format!("worker-{index}"), parts, outbox.clone(), hosting))
             .collect::<std::io::Result<_>>()?;
         Ok(Self {
             source,
@@ -105,10 +106,10 @@ impl Coordinator {
             pipeline: seams.pipeline.name().to_owned(),
             metrics: seams.metrics,
             tally: seams.tally,
-            owned: HashMap::new(),
+            owned: BTreeMap::new(),
             bytes: 0,
-            surveys: HashMap::new(),
-            waiting: HashMap::new(),
+            surveys: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             revocations: Vec::new(),
             given_up: Vec::new(),
             ending: None,
@@ -149,11 +150,7 @@ impl Coordinator {
         self.source.close(self.limits.drain_deadline.min(CLOSE_DEADLINE)).await;
         // A worker that still tells something must not wait for room.
         drop(self.from_workers);
-        let workers = self.workers;
-        // Joining blocks; the workers have nothing left to do, so it is short.
-        if tokio::task::spawn_blocking(move || workers.into_iter().for_each(Worker::stop)).await.is_err() {
-            tracing::error!("workers could not be waited for");
-        }
+        futures::future::join_all(self.workers.into_iter().map(Worker::stop)).await;
         match self.failure {
             Some(error) => Err(error),
             None if self.given_up.is_empty() => Ok(Ending::Drained),
@@ -174,7 +171,7 @@ impl Coordinator {
 
     fn read_gauges(&self) {
         self.metrics.lane_bytes.set(self.bytes as f64);
-        let lags: HashMap<PartitionRef, u64> = self.source.lags().into_iter().collect();
+        let lags: BTreeMap<PartitionRef, u64> = self.source.lags().into_iter().collect();
         for (partition, owned) in &self.owned {
             let (lag_seconds, stalled_seconds) = owned.progress.seconds();
             let lag = lags.get(partition).copied().unwrap_or(0);
@@ -194,7 +191,7 @@ impl Coordinator {
             SourceEvent::Batch(batch) => self.deliver(batch),
             SourceEvent::Revoked { partitions, lost, ack } => {
                 self.metrics.rebalances.add(if lost { Rebalance::Lost } else { Rebalance::Revoked }, 1);
-                self.revoke(partitions, ack);
+                self.revoke(partitions, lost, ack);
             }
             SourceEvent::EndOfInput if self.ending.is_none() => self.end(Mode::Finish),
             SourceEvent::EndOfInput => {}
@@ -241,7 +238,8 @@ impl Coordinator {
                 }
             }
             FromWorker::Freed { partition, bytes } => self.freed(&partition, bytes),
-            FromWorker::Checkpoint { done } => {
+            FromWorker::Checkpoint { mut done } => {
+                done.retain(|(partition, _)| self.owned.get(partition).is_some_and(|owned| !owned.lost));
                 self.source.checkpoint(&done);
                 self.tally.checkpointed(done.len() as u64);
                 failpoint::hit("checkpointed");
@@ -284,7 +282,7 @@ impl Coordinator {
     }
 
     fn by_worker(&self, partitions: Vec<PartitionRef>, message: impl Fn(Vec<PartitionRef>) -> ToWorker) {
-        let mut by_worker: HashMap<usize, Vec<PartitionRef>> = HashMap::new();
+        let mut by_worker: BTreeMap<usize, Vec<PartitionRef>> = BTreeMap::new();
         for partition in partitions {
             if let Some(owned) = self.owned.get(&partition) {
                 by_worker.entry(owned.worker).or_default().push(partition);

@@ -18,4 +18,4 @@ mod worker;
 
 pub use coordinator::{Coordinator, Ending, Limits};
 pub use lane::LaneLimits;
-pub use worker::{Worker, WorkerParts};
+pub use worker::{Hosting, Worker, WorkerParts};

@@ -1,6 +1,6 @@
 //! What a coordinator knows of the partitions that its workers have, and of those that have to go.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -12,7 +12,7 @@ use super::progress::Progress;
 
 /// Partitions to be let go of.
 pub(super) struct Revocation {
-    pub left: HashSet<PartitionRef>,
+    pub left: BTreeSet<PartitionRef>,
     pub ack: oneshot::Sender<()>,
     pub deadline: Instant,
 }
@@ -27,6 +27,8 @@ pub(super) struct Owned {
     pub started: bool,
     /// Told to let go of what it has not begun: nothing is started or handed over any more.
     pub draining: bool,
+    /// Its assignment is over: somebody else may have gone on from there, so its checkpoints are dropped.
+    pub lost: bool,
     /// Must not be read: its log ends below its ledger.
     pub unread: bool,
     pub progress: Arc<Progress>,
@@ -35,6 +37,6 @@ pub(super) struct Owned {
 impl Owned {
     pub fn by(worker: usize) -> Self {
         let progress = Arc::new(Progress::new());
-        Self { worker, bytes: 0, paused: false, started: false, draining: false, unread: false, progress }
+        Self { worker, bytes: 0, paused: false, started: false, draining: false, lost: false, unread: false, progress }
     }
 }

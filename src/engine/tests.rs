@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Coordinator, Ending, LaneLimits, Limits, WorkerParts};
+use super::{Coordinator, Ending, Hosting, LaneLimits, Limits, WorkerParts};
 use crate::dedupe::MemoryDedupe;
 use crate::event::{Digest, Outcome, PartitionRef, Position, Record, StateWrite};
 use crate::ledger::{Appended, Chain, ChainEnd, Entry, Ledger, Outcomes, StartItem};
@@ -293,7 +293,8 @@ impl World {
         let heartbeat = Heartbeats::new().register("coordinator", Duration::from_secs(30));
         let readiness = Arc::new(Readiness::new(metrics.clone(), &[]));
         let coordinator =
-            Coordinator::start(Box::new(source), vec![worker], limits, readiness.clone(), heartbeat).unwrap();
+            Coordinator::start(Box::new(source), vec![worker], limits, readiness.clone(), heartbeat, Hosting::Threads)
+                .unwrap();
         let stop = CancellationToken::new();
         let run = tokio::spawn(coordinator.run(stop.clone()));
         Self { events, told, held, began, chains, metrics, stop, readiness, run }
@@ -365,6 +366,27 @@ async fn a_revoked_lane_attests_no_hole_where_it_let_go_of_a_batch() {
     for entry in chains.entries.lock().unwrap().iter() {
         assert!(entry.outcomes.runs().iter().all(|run| matches!(run.outcome, Outcome::DeadLettered(_))), "{entry:?}");
     }
+}
+
+#[tokio::test]
+async fn the_checkpoint_of_an_assignment_that_was_lost_is_dropped() {
+    let mut world = World::new(0, LONG, &[]);
+    world.starts("a").await;
+    world.held.send_replace("a");
+    world.tell(garbage("a", 0, 1));
+    world.began.recv().await.unwrap();
+    let (ack, _) = oneshot::channel();
+    world.tell(SourceEvent::Revoked { partitions: vec![partition("a")], lost: true, ack });
+    world.tell(assigned("a"));
+    // The lost lane attests what it has done; whoever had the partition meanwhile may be far above it.
+    world.held.send_replace("");
+    loop {
+        match world.told.recv().await.unwrap() {
+            Told::Start(_, after) => break assert_eq!(after, Position::Offset(0)),
+            told => assert_ne!(told, Told::Checkpoint("a".into(), Position::Offset(0))),
+        }
+    }
+    assert_eq!(world.ends().await, Ending::Drained);
 }
 
 fn looked_at_early(checkpoint: Option<u64>, log_end: u64) -> SourceEvent {

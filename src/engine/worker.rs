@@ -1,7 +1,7 @@
 //! A worker: one thread that owns some partitions end to end.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,36 +116,68 @@ pub struct WorkerParts {
     pub heartbeat: Heartbeat,
 }
 
-/// A running worker thread. Dropping its sender ends it.
+/// Where workers run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hosting {
+    /// Each on a thread of its own.
+    Threads,
+    /// All on the [`tokio::task::LocalSet`] of whoever starts them, so that nothing runs beside anything else: for simulations.
+    Here,
+}
+
+/// A running worker. Dropping its sender ends it.
 pub struct Worker {
     pub(super) inbox: mpsc::UnboundedSender<ToWorker>,
-    thread: std::thread::JoinHandle<()>,
+    host: Host,
+}
+
+enum Host {
+    Thread(std::thread::JoinHandle<()>),
+    Task(tokio::task::JoinHandle<()>),
 }
 
 impl Worker {
-    /// Starts the thread.
-    pub(super) fn start(name: String, parts: WorkerParts, outbox: mpsc::Sender<FromWorker>) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// Starts it.
+    pub(super) fn start(
+        name: String,
+        parts: WorkerParts,
+        outbox: mpsc::Sender<FromWorker>,
+        hosting: Hosting,
+    ) -> std::io::Result<Self> {
         // What is queued is bounded by the coordinator: it stops the source at its byte limits.
         let (inbox, messages) = mpsc::unbounded_channel();
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            runtime.block_on(tokio::task::LocalSet::new().run_until(run(parts, messages, outbox)));
-            // A question to the cluster that has no answer yet holds up nobody's end.
-            runtime.shutdown_background();
-        })?;
-        Ok(Self { inbox, thread })
+        let host = match hosting {
+            Hosting::Here => Host::Task(tokio::task::spawn_local(run(parts, messages, outbox))),
+            Hosting::Threads => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                Host::Thread(std::thread::Builder::new().name(name).spawn(move || {
+                    runtime.block_on(tokio::task::LocalSet::new().run_until(run(parts, messages, outbox)));
+                    // A question to the cluster that has no answer yet holds up nobody's end.
+                    runtime.shutdown_background();
+                })?)
+            }
+        };
+        Ok(Self { inbox, host })
     }
 
-    /// Whether the thread ended; before its sender is dropped, only on a fault.
+    /// Whether it ended; before its sender is dropped, only on a fault.
     pub(super) fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+        match &self.host {
+            Host::Thread(thread) => thread.is_finished(),
+            Host::Task(task) => task.is_finished(),
+        }
     }
 
-    /// Ends the thread, giving up what its lanes still do, and waits for it.
-    pub(super) fn stop(self) {
+    /// Ends it, giving up what its lanes still do, and waits for it: briefly, they have nothing left to do.
+    pub(super) async fn stop(self) {
         drop(self.inbox);
-        if self.thread.join().is_err() {
-            tracing::error!("a worker thread panicked");
+        let sound = match self.host {
+            Host::Task(task) => task.await.is_ok(),
+            // Joining blocks.
+            Host::Thread(thread) => tokio::task::spawn_blocking(|| thread.join().is_ok()).await.unwrap_or(false),
+        };
+        if !sound {
+            tracing::error!("a worker panicked");
         }
     }
 }
@@ -158,7 +190,7 @@ struct Running {
 }
 
 async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<ToWorker>, outbox: mpsc::Sender<FromWorker>) {
-    let lanes: Lanes = Rc::new(RefCell::new(HashMap::new()));
+    let lanes: Lanes = Rc::new(RefCell::new(BTreeMap::new()));
     let attest_now = Rc::new(Notify::new());
     let attester = Attester {
         lanes: lanes.clone(),
@@ -169,13 +201,31 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<ToWorker>, o
         writer: parts.writer.clone(),
     };
     let mut attesting = std::pin::pin!(attester.run());
-    let mut running: HashMap<PartitionRef, Running> = HashMap::new();
+    let mut running: BTreeMap<PartitionRef, Running> = BTreeMap::new();
     let mut tasks: JoinSet<PartitionRef> = JoinSet::new();
     let mut ids: HashMap<tokio::task::Id, PartitionRef> = HashMap::new();
     let mut beat = tokio::time::interval(BEAT);
     loop {
         tokio::select! {
+            biased;
+            () = &mut attesting => {}
             _ = beat.tick() => parts.heartbeat.touch(),
+            Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => {
+                let (id, complete) = match ended {
+                    Ok((id, _)) => (id, true),
+                    Err(error) => {
+                        if error.is_panic() {
+                            tracing::error!("a lane panicked; its partition is given up");
+                        }
+                        (error.id(), false)
+                    }
+                };
+                if let Some(partition) = ids.remove(&id) {
+                    lanes.borrow_mut().remove(&partition);
+                    running.remove(&partition);
+                    let _ = outbox.send(FromWorker::Ended { partition, complete }).await;
+                }
+            }
             message = inbox.recv() => match message {
                 None => break,
                 Some(ToWorker::Assign { assignment, progress }) => {
@@ -206,23 +256,6 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<ToWorker>, o
                     }
                 }
             },
-            Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => {
-                let (id, complete) = match ended {
-                    Ok((id, _)) => (id, true),
-                    Err(error) => {
-                        if error.is_panic() {
-                            tracing::error!("a lane panicked; its partition is given up");
-                        }
-                        (error.id(), false)
-                    }
-                };
-                if let Some(partition) = ids.remove(&id) {
-                    lanes.borrow_mut().remove(&partition);
-                    running.remove(&partition);
-                    let _ = outbox.send(FromWorker::Ended { partition, complete }).await;
-                }
-            }
-            () = &mut attesting => {}
         }
     }
     tasks.shutdown().await;
@@ -252,6 +285,7 @@ fn open_lane(
         let partition = assignment.partition.clone();
         let mut ending = told.clone();
         let opened = tokio::select! {
+            biased;
             opened = open(seams, &assignment, progress, &outbox) => opened,
             // Told to end before the ledger answered: nothing was read yet.
             _ = ending.wait_for(|mode| *mode != Mode::Run) => None,

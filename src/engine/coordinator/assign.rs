@@ -19,7 +19,8 @@ impl Coordinator {
             return;
         }
         let partition = assignment.partition.clone();
-        if self.owned.contains_key(&partition) {
+        if let Some(owned) = self.owned.get_mut(&partition) {
+            owned.lost = true;
             self.end_lanes(vec![partition.clone()], Mode::Drain);
             self.waiting.insert(partition, assignment);
             return;

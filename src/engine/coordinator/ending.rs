@@ -1,6 +1,6 @@
 //! Letting go of partitions: revocation, shutdown, deadlines, and lanes that end by themselves.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -15,11 +15,14 @@ use crate::telemetry::{Alert, At, Condition, Dependency};
 use super::Coordinator;
 
 impl Coordinator {
-    pub(super) fn revoke(&mut self, partitions: Vec<PartitionRef>, ack: oneshot::Sender<()>) {
+    pub(super) fn revoke(&mut self, partitions: Vec<PartitionRef>, lost: bool, ack: oneshot::Sender<()>) {
         for partition in &partitions {
             self.waiting.remove(partition);
+            if let Some(owned) = self.owned.get_mut(partition) {
+                owned.lost |= lost;
+            }
         }
-        let left: HashSet<PartitionRef> =
+        let left: BTreeSet<PartitionRef> =
             partitions.into_iter().filter(|partition| self.owned.contains_key(partition)).collect();
         if left.is_empty() {
             let _ = ack.send(());
