@@ -1,10 +1,10 @@
 # `make help` lists the targets. All of them work from a fresh clone with git, make and a Rust toolchain; what else is
 # missing scripts/prepare.sh installs.
 .DEFAULT_GOAL := help
-.PHONY: help run test full model simulate bench lint fmt fmt-check deny cases
+.PHONY: help run test full model simulate mutations bench lint fmt fmt-check deny cases
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Run with Kafka, DynamoDB and events in the process; nothing is kept
 	@scripts/prepare.sh build
@@ -33,6 +33,10 @@ simulate: ## The simulation of faults with other seeds; SEEDS=N FIRST=N
 	@scripts/prepare.sh build
 	RECORDKEEPER_SIMULATE_SEEDS=$(or $(SEEDS),100000) RECORDKEEPER_SIMULATE_FIRST=$(or $(FIRST),10000) \
 		cargo test --locked --release --test simulation -- --nocapture
+
+mutations: ## Breaks each rule of the protocol in the code and shows that the tests notice
+	@scripts/prepare.sh test
+	tests/mutations.py
 
 bench: ## What an event costs, beside a floor measured in the same run; BENCH_EVENTS=N BENCH_DELAY_MS=N
 	@scripts/prepare.sh test

@@ -174,8 +174,12 @@ impl DedupeStore for Seams {
     fn remember<'a>(&'a self, done: &'a [(IdentityHash, Known)]) -> BoxFuture<'a, Result<(), DedupeError>> {
         Box::pin(async {
             let mine = done.to_vec();
-            let remember =
-                move |world: &mut World| world.cache.extend(mine.into_iter().map(|(id, known)| (id.0, known)));
+            let remember = move |world: &mut World| {
+                for (id, known) in mine {
+                    world.remembered(&known);
+                    world.cache.insert(id.0, known);
+                }
+            };
             call(&self.0, Dependency::Cache, remember).await.ok_or_else(|| DedupeError::Away("no answer".into()))
         })
     }

@@ -178,6 +178,24 @@ impl World {
         }
     }
 
+    /// An event is remembered as done: its record stands and its state is applied.
+    pub fn remembered(&mut self, known: &Known) {
+        let event = Origin::parse(&known.origin).and_then(|origin| {
+            let events = &self.logs.get(&origin.partition)?.events;
+            events.get(&origin.position.offset()?).map(|event| event.expected.clone())
+        });
+        let done = match event {
+            Some(Expected::Recorded { state, .. }) => state.is_none_or(|state| {
+                let stands = self.states.get(&(state.key, state.group));
+                stands.is_some_and(|(version, _)| *version >= state.version)
+            }),
+            _ => false,
+        };
+        if !done || !self.by_origin.contains_key(&known.origin) {
+            self.wrong(|| format!("{} is remembered before it is done", known.origin));
+        }
+    }
+
     /// A partition is a member's from now on.
     pub fn assign(&mut self, partition: &PartitionRef, member: usize) {
         self.owners.insert(partition.clone(), member);

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Breaks a rule of the delivery protocol in the product's own code, one at a time, and shows that the tests notice.
+
+    tests/mutations.py [NAME...]
+
+Works on a clean checkout, whose source files it changes and restores. Each mutation must match the code exactly once, so that
+one that no longer fits is an error and not a silent pass. Ends with 1 where a mutation survives.
+"""
+import pathlib
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# name: (file, code, broken code)
+MUTATIONS = {
+    "effects are left to the delivery that stored the record": (
+        "src/pipeline/judge.rs",
+        "Fate::Live { mapped, standing, own: true, repeated, written: false }",
+        "Fate::Live { mapped, standing, own: true, repeated, written: true }",
+    ),
+    "ids are remembered before their effects": (
+        "src/pipeline/batch.rs",
+        "    apply(parts, batch, &mut items, &mut tally).await;",
+        "    remember(parts, &items).await;\n    apply(parts, batch, &mut items, &mut tally).await;",
+    ),
+    "a batch is attested without its dead letters": (
+        "src/pipeline/apply.rs",
+        "        letters(parts, batch, view, &refused),\n",
+        "        async {},\n",
+    ),
+    "the checkpoint comes before the ledger entry": (
+        "src/pipeline/protocol.rs",
+        "    processed.min(ledger_end)\n",
+        "    processed.max(ledger_end)\n",
+    ),
+    "a refused append stops its lane": (
+        "src/engine/attester.rs",
+        "                        extend(lane, end.digest, end.position);\n",
+        "                        let _ = end;\n",
+    ),
+    "a lane starts at the checkpoint alone": (
+        "src/pipeline/protocol.rs",
+        "checkpoint.max(ledger_begin).min(ledger_end))",
+        "checkpoint.max(ledger_begin))",
+    ),
+    "a lane starts above the ledger's end": (
+        "src/pipeline/protocol.rs",
+        "checkpoint.max(ledger_begin).min(ledger_end))",
+        "checkpoint.max(ledger_end))",
+    ),
+    "the cache is asked during repair": (
+        "src/pipeline/protocol.rs",
+        "pub fn asks_cache(attested: Option<Outcome>) -> bool {\n    attested.is_none()",
+        "pub fn asks_cache(_: Option<Outcome>) -> bool {\n    true",
+    ),
+    "the cache settles this very delivery": (
+        "src/pipeline/protocol.rs",
+        "known.content_digest == *content_digest && known.origin != origin",
+        "known.content_digest == *content_digest && !origin.is_empty()",
+    ),
+    "a later batch is judged before an earlier one": (
+        "src/pipeline/batch.rs",
+        "    gates.judge.wait(ticket).await;\n",
+        "",
+    ),
+    "a later batch is applied before an earlier one": (
+        "src/pipeline/batch.rs",
+        "    gates.apply.wait(ticket).await;\n",
+        "",
+    ),
+    "a tie changes the outcome": (
+        "src/pipeline/apply.rs",
+        "            states.changes.push((folded.event, verdict));\n",
+        "            if verdict == Changed::Tie {\n                states.rejected.push((folded.event, String::new()));\n            }\n"
+        "            states.changes.push((folded.event, verdict));\n",
+    ),
+    "keys are not escaped": (
+        "src/event/ids.rs",
+        'out.push_str("%7C");',
+        'out.push_str("|");',
+    ),
+    "one version for all groups of a state": (
+        "src/pipeline/fold.rs",
+        "places.entry((&write.key, write.group))",
+        "places.entry((&write.key, Group::Mapping))",
+    ),
+    "verdicts inside a batch are taken from each other": (
+        "src/pipeline/judge.rs",
+        "        Fate::Refused(_) => leader.conflicting.clone(),\n",
+        "        Fate::Refused(_) => leader.content_digest.map(|content_digest| Standing {\n"
+        "            content_digest,\n            origin: leader.origin_text.clone(),\n            record_digest: content_digest,\n        }),\n",
+    ),
+    "what the ledger holds does not stay": (
+        "src/pipeline/protocol.rs",
+        "    attested.unwrap_or(match settled {",
+        "    attested.filter(|_| false).unwrap_or(match settled {",
+    ),
+    "a lost assignment goes on checkpointing": (
+        "src/engine/coordinator.rs",
+        "is_some_and(|owned| !owned.lost)",
+        "is_some_and(|owned| !owned.lost || owned.draining)",
+    ),
+    "a batch is begun above one that a drain let go of": (
+        "src/engine/intake.rs",
+        "        if self.mode == Mode::Drain {\n            self.queued.clear();\n",
+        "        if self.mode == Mode::Drain {\n            self.queued.pop_front();\n",
+    ),
+}
+
+SUITES = {
+    "unit": ["--lib", "--", "pipeline::", "engine::", "event::ids"],
+    "model": ["--test", "model"],
+    "simulation": ["--test", "simulation", "--", "nothing"],
+}
+
+
+def run(suite):
+    command = ["cargo", "test", "--locked", "--quiet", *SUITES[suite]]
+    try:
+        ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
+    except subprocess.TimeoutExpired:
+        return True, "hangs"
+    if "could not compile" in ended.stdout:
+        print(ended.stdout)
+        sys.exit("a mutation does not compile")
+    why = [line for line in ended.stdout.splitlines() if line.startswith("seed ") or "missed in" in line or "attested as" in line]
+    return ended.returncode != 0, why[0] if why else ""
+
+
+def main():
+    names = sys.argv[1:] or list(MUTATIONS)
+    if subprocess.run(["git", "diff", "--quiet", "--", "src"], cwd=ROOT).returncode:
+        sys.exit("src/ holds changes: commit them first")
+    survivors = []
+    for name in names:
+        file, code, broken = MUTATIONS[name]
+        path = ROOT / file
+        sound = path.read_text()
+        if sound.count(code) != 1:
+            sys.exit(f"{name}: its code stands {sound.count(code)} times in {file}")
+        since = time.monotonic()
+        caught = []
+        try:
+            path.write_text(sound.replace(code, broken))
+            for suite in SUITES:
+                missed, why = run(suite)
+                if missed:
+                    caught.append(f"{suite} ({why})" if why else suite)
+        finally:
+            path.write_text(sound)
+        if not caught:
+            survivors.append(name)
+        print(f"{name}: {', '.join(caught) or 'SURVIVES'} [{time.monotonic() - since:.0f} s]", flush=True)
+    sys.exit(1 if survivors else 0)
+
+
+main()
