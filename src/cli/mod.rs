@@ -13,6 +13,7 @@ pub mod get;
 pub mod health;
 mod ready;
 pub mod reference;
+pub mod reset;
 pub mod run;
 mod table;
 pub mod tables;
@@ -123,6 +124,8 @@ pub enum Command {
     Tables(TablesArgs),
     /// Look up a wallet, a user or a record
     Get(GetArgs),
+    /// Move a group to another position of a topic, on record in the ledger
+    Reset(ResetArgs),
     /// Generate sample events
     Generate(crate::generate::GenerateArgs),
     /// Ask a running instance whether it is alive (for container checks without a shell)
@@ -227,6 +230,57 @@ pub struct GetOne {
     /// Records shown at most
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
+}
+
+/// Arguments of `reset`.
+#[derive(Clone, Debug, Args)]
+pub struct ResetArgs {
+    /// The topic
+    #[arg(long)]
+    pub topic: String,
+    /// A partition of it; may be repeated, all by default
+    #[arg(long, value_name = "NUMBER")]
+    pub partition: Vec<u32>,
+    /// Where the group goes on: earliest, latest, the offset that it reads first (of one partition), or a time
+    /// (2026-01-02T03:04:05Z)
+    #[arg(long, value_name = "PLACE")]
+    pub to: ResetTo,
+    /// Why; it stays in the ledger
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Do it; without, only what would be done is shown
+    #[arg(long)]
+    pub execute: bool,
+}
+
+/// Where a group is moved to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetTo {
+    /// To where the log, or the group's ledger, begins.
+    Earliest,
+    /// To the log's end as it is now.
+    Latest,
+    /// To this offset, the next one that is read.
+    Offset(u64),
+    /// To the first message that is not older.
+    Time(jiff::Timestamp),
+}
+
+impl std::str::FromStr for ResetTo {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "earliest" => Ok(Self::Earliest),
+            "latest" => Ok(Self::Latest),
+            _ if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                text.parse().map(Self::Offset).map_err(|_| "no offset is that large".to_owned())
+            }
+            _ => text.parse().map(Self::Time).map_err(|_| {
+                "give earliest, latest, an offset such as 42, or a time such as 2026-01-02T03:04:05Z".to_owned()
+            }),
+        }
+    }
 }
 
 /// Arguments of `health`.

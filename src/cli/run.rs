@@ -271,7 +271,7 @@ async fn coordinator(
 }
 
 /// Names this process in ledger entries: host and process id.
-fn writer() -> String {
+pub(super) fn writer() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}/{}", host.trim(), std::process::id())
 }

@@ -66,7 +66,7 @@ pub(super) async fn open(
     let start = protocol::lane_start(assignment.checkpoint, ledger_begin, ledger_end, assignment.log_start);
     if let Some(checkpoint) = start.reset_ignored {
         let message = format_args!(
-            "checkpoint {checkpoint} lies outside of what the ledger holds, {ledger_begin} to {ledger_end}, and is not followed"
+            "checkpoint {checkpoint} lies outside of what the ledger holds, {ledger_begin} to {ledger_end}, and is not followed: order it with `recordkeeper reset`"
         );
         alerts.raise(Alert::IgnoredReset, &at, message);
     }

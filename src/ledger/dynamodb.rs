@@ -4,7 +4,7 @@
 
 use futures::future::BoxFuture;
 
-use super::{Appended, Chain, ChainEnd, Entry, Ledger, Outcomes, StartItem};
+use super::{Appended, Chain, ChainEnd, Entry, Ledger, Order, Outcomes, StartItem};
 use crate::event::ids::escape_into;
 use crate::event::{Digest, FORMAT, Position, SetDigest};
 use crate::store::dynamodb::read::{Query, Range};
@@ -91,6 +91,37 @@ impl Ledger for Dynamo {
 }
 
 impl Dynamo {
+    /// Writes an order down, before it is carried out.
+    ///
+    /// # Errors
+    ///
+    /// Where it may not have been written.
+    pub async fn put_order(&self, chain: &Chain, order: &Order) -> Result<(), Retry> {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let mut attributes = vec![
+            ("created_at", text(&order.ordered_at)),
+            ("format", Value::Number(FORMAT.to_string())),
+            ("from", Value::Text(format!("{}|{}", order.ordered_at, order.nonce))),
+            ("ledger_end", Value::Text(order.ledger_end.sort_key())),
+            ("ledger_id", Value::Text(format!("order#{}", chain.key()))),
+            ("nonce", text(&order.nonce)),
+            ("reason", text(&order.reason)),
+            ("to", Value::Text(order.to.sort_key())),
+            ("writer", text(&order.writer)),
+        ];
+        if let Some(checkpoint) = order.checkpoint {
+            attributes.insert(0, ("checkpoint", Value::Text(checkpoint.sort_key())));
+        }
+        match self.insert_ledger_items(vec![attributes]).await.pop() {
+            // The nonce is fresh: what exists is this very order, after a lost answer.
+            Some(Answer::Done | Answer::Exists) => Ok(()),
+            Some(Answer::Trouble(trouble)) => Err(retry(trouble)),
+            Some(Answer::ConditionFailed(_)) | None => {
+                Err(retry(StoreTrouble::Rejected("ledger: no answer".to_owned())))
+            }
+        }
+    }
+
     async fn ledger_items(
         &self,
         key: &str,

@@ -58,6 +58,25 @@ pub struct StartItem {
     pub starts: Vec<(String, Position)>,
 }
 
+/// An order about a partition of a group, on record for ever: a person moved its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Why, in the words of who gave it.
+    pub reason: String,
+    /// Where the chain ended.
+    pub ledger_end: Position,
+    /// Where the checkpoint stood.
+    pub checkpoint: Option<Position>,
+    /// The group goes on just above this.
+    pub to: Position,
+    /// When, in the stored form.
+    pub ordered_at: String,
+    /// Which process wrote it.
+    pub writer: String,
+    /// Fresh for each order.
+    pub nonce: String,
+}
+
 /// Verdict on an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {

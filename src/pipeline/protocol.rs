@@ -161,6 +161,56 @@ pub fn checkpoint(processed: Position, ledger_end: Position) -> Position {
     processed.min(ledger_end)
 }
 
+/// What it takes to move a group to another position of a partition, by order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Move {
+    /// Forward: the positions `(from, to]` are attested as skipped, or, up to `log_start`, as lost.
+    Skip {
+        /// The ledger's end.
+        from: Position,
+        /// The log holds nothing at or below.
+        log_start: Position,
+        /// Where the ledger ends then.
+        to: Position,
+    },
+    /// Back, or to where the ledger ends: the checkpoint alone moves. What the ledger holds above it is made sure of again.
+    Checkpoint,
+}
+
+/// Why a group cannot be moved there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unmovable {
+    /// No entry could say what becomes of it.
+    #[error("the ledger begins at {0}: what lies below is not the group's")]
+    BelowLedger(Position),
+    /// It cannot be read.
+    #[error("the log begins at {0}")]
+    BelowLog(Position),
+    /// It does not exist yet.
+    #[error("the log ends at {0}")]
+    AboveLog(Position),
+}
+
+/// How a group is moved to just above `to`.
+///
+/// # Errors
+///
+/// Where there is nothing that it could read or attest there.
+pub fn move_to(to: Position, ledger: (Position, Position), log: (Position, Position)) -> Result<Move, Unmovable> {
+    let ((ledger_begin, ledger_end), (log_start, log_end)) = (ledger, log);
+    if to > log_end {
+        Err(Unmovable::AboveLog(log_end))
+    } else if to < log_start {
+        Err(Unmovable::BelowLog(log_start))
+    } else if to < ledger_begin {
+        Err(Unmovable::BelowLedger(ledger_begin))
+    } else if to > ledger_end {
+        Ok(Move::Skip { from: ledger_end, log_start, to })
+    } else {
+        Ok(Move::Checkpoint)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +271,18 @@ mod tests {
         assert_eq!(beyond_log(Some(at(2)), at(7), at(6)), Some(at(7)));
         assert_eq!(chain_begin(None, at(2)), at(2));
         assert_eq!(chain_begin(Some(at(5)), at(2)), at(5));
+    }
+
+    #[test]
+    fn a_group_is_moved_only_to_what_it_can_read_and_attest() {
+        let at = Position::Offset;
+        let moved = |to| move_to(at(to), (at(10), at(50)), (at(5), at(90)));
+        assert_eq!(moved(10), Ok(Move::Checkpoint));
+        assert_eq!(moved(50), Ok(Move::Checkpoint));
+        assert_eq!(moved(90), Ok(Move::Skip { from: at(50), log_start: at(5), to: at(90) }));
+        assert_eq!(moved(91), Err(Unmovable::AboveLog(at(90))));
+        assert_eq!(moved(9), Err(Unmovable::BelowLedger(at(10))));
+        assert_eq!(moved(4), Err(Unmovable::BelowLog(at(5))));
     }
 
     #[test]

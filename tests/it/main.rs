@@ -11,6 +11,7 @@ mod field;
 mod generate;
 mod ledger;
 mod policies;
+mod reset;
 mod services;
 mod slow_relay;
 mod source;

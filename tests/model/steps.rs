@@ -141,6 +141,9 @@ impl World {
             Action::SkipOrdered => {
                 let end = s.ledger_end();
                 possible(s.left.skips > 0 && s.owner().is_none() && usize::from(end) < EVENTS)?;
+                let log = (Position::Begin, position(EVENTS as u8));
+                let moved = protocol::move_to(position(end + 1), (Position::Begin, position(end)), log);
+                possible(matches!(moved, Ok(protocol::Move::Skip { .. })))?;
                 let mut t = s.clone();
                 t.left.skips -= 1;
                 let outcomes = vec![Outcome::Skipped];

@@ -14,6 +14,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::context::{Context, Key};
 use super::line::{Asked, Line, Question};
+use super::lists::list_of;
 use super::native;
 use super::round::{Prepared, Round, trouble};
 use super::wake::Wake;
@@ -262,6 +263,22 @@ pub(super) fn committed(consumer: &BaseConsumer<Context>, keys: &[Key]) -> Resul
         }
     };
     Ok(keys.iter().map(one).collect())
+}
+
+/// The first offset of each of these partitions whose message is not older than `ms` (since 1970); `None` where nothing is
+/// that late yet.
+pub(super) fn offsets_at(consumer: &BaseConsumer<Context>, keys: &[Key], ms: i64) -> Result<Vec<Option<u64>>, String> {
+    let wanted = list_of(keys.iter().map(|key| (key, Offset::Offset(ms.max(0)))));
+    let found = consumer.offsets_for_times(wanted, CALL).map_err(|error| format!("offsets by time: {error}"))?;
+    let one = |(topic, number): &Key| {
+        let element = found.find_partition(topic, *number).ok_or_else(|| format!("{topic}/{number}: no answer"))?;
+        element.error().map_err(|error| format!("offset of {topic}/{number} by time: {error}"))?;
+        match element.offset() {
+            Offset::Offset(next) => Ok(u64::try_from(next).ok()),
+            Offset::End | Offset::Beginning | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => Ok(None),
+        }
+    };
+    keys.iter().map(one).collect()
 }
 
 pub(super) fn watermarks(consumer: &BaseConsumer<Context>, topic: &str, number: i32) -> Result<(u64, u64), String> {

@@ -15,6 +15,7 @@ mod lookup;
 mod mailbox;
 mod native;
 mod orders;
+mod place;
 mod reader;
 mod rebalance;
 mod round;
@@ -36,6 +37,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 pub(crate) use config::setting_fault;
 pub use config::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, StartPolicy};
 pub(crate) use context::Context;
+pub use place::GroupPlace;
 
 use crate::event::{PartitionRef, Position};
 use crate::source::{Answer, Source, SourceError, SourceEvent, Survey};

@@ -2,13 +2,11 @@
 
 use std::time::{Instant, UNIX_EPOCH};
 
-use rdkafka::Offset;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::consumer::BaseConsumer;
 
 use super::config::StartPolicy;
 use super::context::{Context, Key};
-use super::lookup::{CALL, Cluster, RETRY, Topic, committed, watermarks};
+use super::lookup::{Cluster, RETRY, Topic, committed, offsets_at, watermarks};
 use crate::event::Position;
 use crate::source::Survey;
 
@@ -48,23 +46,15 @@ fn survey_once(
             .readable(topic, *number)
             .map_err(|why| format!("{why} (a group's first start on topic {topic} needs all of its partitions)"))?;
     }
-    let by_time = match policy {
-        StartPolicy::Earliest | StartPolicy::Latest => None,
-        StartPolicy::At(_) if new().next().is_none() => None,
-        StartPolicy::At(time) => {
+    let new_keys: Vec<Key> = new().cloned().collect();
+    let mut by_time = match policy {
+        StartPolicy::At(time) if !new_keys.is_empty() => {
             let ms = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-            let mut list = TopicPartitionList::with_capacity(keys.len());
-            for (topic, number) in new() {
-                list.add_partition_offset(topic, *number, Offset::Offset(i64::try_from(ms).unwrap_or(i64::MAX)))
-                    .map_err(|error| format!("topic {topic}: {error}"))?;
-            }
-            Some(
-                consumer
-                    .offsets_for_times(list, CALL)
-                    .map_err(|error| format!("offsets of {topic} by time: {error}"))?,
-            )
+            offsets_at(consumer, &new_keys, i64::try_from(ms).unwrap_or(i64::MAX))?
         }
-    };
+        StartPolicy::At(_) | StartPolicy::Earliest | StartPolicy::Latest => vec![None; new_keys.len()],
+    }
+    .into_iter();
     keys.iter()
         .zip(checkpoints)
         .map(|((topic, number), checkpoint)| {
@@ -72,21 +62,12 @@ fn survey_once(
                 Some(position) => position,
                 None => {
                     let (low, high) = watermarks(consumer, topic, *number)?;
-                    Position::before_offset(match (policy, &by_time) {
-                        (StartPolicy::Earliest, _) => low,
-                        (StartPolicy::Latest, _) | (StartPolicy::At(_), None) => high,
-                        (StartPolicy::At(_), Some(list)) => {
-                            let element = list
-                                .find_partition(topic, *number)
-                                .ok_or_else(|| format!("{topic}/{number}: no answer"))?;
-                            element.error().map_err(|error| format!("offset of {topic}/{number} by time: {error}"))?;
-                            match element.offset() {
-                                Offset::Offset(next) => u64::try_from(next).unwrap_or(low),
-                                // Nothing that late yet.
-                                Offset::End => high,
-                                Offset::Beginning | Offset::Stored | Offset::Invalid | Offset::OffsetTail(_) => high,
-                            }
-                        }
+                    let at_time = by_time.next().flatten();
+                    Position::before_offset(match policy {
+                        StartPolicy::Earliest => low,
+                        StartPolicy::Latest => high,
+                        // Nothing that late yet: the end.
+                        StartPolicy::At(_) => at_time.unwrap_or(high),
                     })
                 }
             };

@@ -115,17 +115,20 @@ const MAPPINGS: &[Attribute] = &[
 
 const REQUESTS: &[Attribute] = &[must("request_id", Kind::Text)];
 
-// Entries, start items and metadata share the table: only what they all have is required here; each reads its own strictly.
+// Entries, start items, orders and metadata share the table: only what they all have is required here; each reads its own strictly.
 const LEDGER: &[Attribute] = &[
     may("attested_at", Kind::Text),
+    may("checkpoint", Kind::Text),
     may("created_at", Kind::Text),
     may("digest", Kind::Text),
     must("format", Kind::Number),
     must("from", Kind::Text),
+    may("ledger_end", Kind::Text),
     must("ledger_id", Kind::Text),
     may("nonce", Kind::Text),
     may("outcomes", Kind::Text),
     may("previous", Kind::Text),
+    may("reason", Kind::Text),
     may("record_count", Kind::Number),
     may("records", Kind::Text),
     may("revision", Kind::Text),

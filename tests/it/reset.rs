@@ -1,0 +1,153 @@
+//! `reset`: a group is moved, forward and back, with a reason, on record.
+
+use crate::deployment::{Deployment, Event, RUN_MAX, text};
+use crate::ledger;
+
+struct Answer {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+async fn reset(deployment: &Deployment, to: &str, further: &[&str]) -> Answer {
+    let topic = deployment.topic("transaction-events");
+    let args = ["reset", "--topic", &topic, "--to", to, "--reason", "a publisher went mad"];
+    let output = deployment.command(&[&args[..], further].concat()).output();
+    let output = tokio::time::timeout(RUN_MAX, output).await.expect("ends in time").unwrap();
+    Answer {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn transactions(range: std::ops::Range<u32>) -> Vec<Event> {
+    let one = |n: u32| {
+        let event = serde_json::json!({
+            "specversion": "1.0", "id": n.to_string(), "source": "/bank", "type": "transaction.submitted",
+            "data": {"transaction_id": format!("t{n}"), "wallet_id": "ext:w", "amount": "1", "asset": "x"},
+        });
+        Event::new("transaction-events", "ext:w", event.to_string())
+    };
+    range.map(one).collect()
+}
+
+async fn orders(deployment: &Deployment) -> Vec<String> {
+    let items = deployment.scan("ledger").await;
+    items
+        .iter()
+        .filter(|item| text(item, "ledger_id").starts_with("order#"))
+        .map(|item| format!("{} -> {}: {}", text(item, "ledger_end"), text(item, "to"), text(item, "reason")))
+        .collect()
+}
+
+fn committed(deployment: &Deployment) -> Option<i64> {
+    deployment.committed("transaction-events", 1).get(&0).copied()
+}
+
+/// Back: the same events are made sure of again, and nothing changes. Forward: what is skipped is never recorded, and the ledger
+/// says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_moved_back_and_forward_on_record() {
+    let deployment = Deployment::start("reset", "wallets", 1).await;
+    deployment.publish(&transactions(0..20)).await;
+    let first = deployment.run_until_idle().await;
+    assert_eq!((first.code, first.count("recorded")), (Some(0), 20), "{}", first.stderr);
+    let chains = ledger::assert_holds(&deployment, 20).await;
+
+    let shown = reset(&deployment, "5", &["--partition", "0"]).await;
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    assert!(shown.stdout.contains("makes sure of 15 positions again"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("nothing was changed"), "{}", shown.stdout);
+    assert_eq!((committed(&deployment), orders(&deployment).await.len()), (Some(20), 0), "only shown");
+
+    let back = reset(&deployment, "5", &["--partition", "0", "--execute"]).await;
+    assert_eq!(back.code, Some(0), "{}{}", back.stdout, back.stderr);
+    assert_eq!(committed(&deployment), Some(5));
+    let again = deployment.run_until_idle().await;
+    assert_eq!((again.code, again.count("consumed"), again.count("repeated")), (Some(0), 15, 15), "{}", again.stderr);
+    let after = ledger::assert_holds(&deployment, 20).await;
+    assert_eq!(after[0].outcomes, chains[0].outcomes);
+    assert_eq!(committed(&deployment), Some(20));
+
+    deployment.publish(&transactions(20..27)).await;
+    let forward = reset(&deployment, "latest", &["--execute"]).await;
+    assert_eq!(forward.code, Some(0), "{}{}", forward.stdout, forward.stderr);
+    assert!(forward.stdout.contains("skips 7 positions"), "{}", forward.stdout);
+    deployment.publish(&transactions(27..30)).await;
+    let later = deployment.run_until_idle().await;
+    assert_eq!((later.code, later.count("consumed"), later.count("recorded")), (Some(0), 3, 3), "{}", later.stderr);
+    let chain = &ledger::assert_holds(&deployment, 30).await[0];
+    assert_eq!(chain.outcomes[19..28], ["r", "s", "s", "s", "s", "s", "s", "s", "r"]);
+    assert_eq!(deployment.scan("wallet_records").await.len(), 23);
+    let at = |offset: u64| format!("1{offset:020}");
+    let mut expected = vec![
+        format!("{} -> {}: a publisher went mad", at(19), at(4)),
+        format!("{} -> {}: a publisher went mad", at(19), at(26)),
+    ];
+    let mut found = orders(&deployment).await;
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+
+    let nothing = reset(&deployment, "latest", &["--execute"]).await;
+    assert!(nothing.stdout.contains("nothing to do"), "{}", nothing.stdout);
+    assert_eq!(orders(&deployment).await.len(), 2, "what changes nothing is no order");
+    let by_time = reset(&deployment, "2020-01-01T00:00:00Z", &[]).await;
+    assert!(by_time.stdout.contains("makes sure of 30 positions again"), "{}{}", by_time.stdout, by_time.stderr);
+}
+
+/// While somebody reads, nothing is moved and nothing is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_at_work_is_not_moved() {
+    for protocol in ["classic", "consumer"] {
+        let deployment = Deployment::start("reset-busy", "wallets", 1).await;
+        let file = deployment.dir.join("pipelines/wallets.yaml");
+        let yaml = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(
+            &file,
+            yaml.replace("    start: earliest", &format!("    start: earliest\n    protocol: {protocol}")),
+        )
+        .unwrap();
+        deployment.publish(&transactions(0..5)).await;
+        let run = deployment.spawn(&["run"], &[]);
+        while committed(&deployment) != Some(5) {
+            tokio::task::yield_now().await;
+        }
+        let busy = reset(&deployment, "earliest", &["--execute"]).await;
+        assert_eq!(busy.code, Some(1), "{protocol}: {}", busy.stdout);
+        assert!(busy.stderr.contains("stop every instance of the group"), "{}", busy.stderr);
+        assert_eq!((committed(&deployment), orders(&deployment).await.len()), (Some(5), 0));
+        drop(run);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_reset_is_refused_before_anything_is_written() {
+    let deployment = Deployment::start("reset-wrong", "wallets", 1).await;
+    let unbegun = reset(&deployment, "latest", &["--execute"]).await;
+    assert_eq!(unbegun.code, Some(2), "{}", unbegun.stdout);
+    assert!(unbegun.stderr.contains("has not begun"), "{}", unbegun.stderr);
+    deployment.publish(&transactions(0..5)).await;
+    assert_eq!(deployment.run_until_idle().await.code, Some(0));
+    for (to, further, hint) in [
+        ("7", &["--partition", "0", "--execute"][..], "the log ends at"),
+        ("3", &["--execute"], "exactly one --partition"),
+        ("latest", &["--partition", "4", "--execute"], "has no partition 4"),
+        ("soon", &[], "give earliest, latest"),
+    ] {
+        let wrong = reset(&deployment, to, further).await;
+        assert_eq!(wrong.code, Some(2), "{to}: {}", wrong.stdout);
+        assert!(wrong.stderr.contains(hint), "{to}: {}", wrong.stderr);
+    }
+    let topic = deployment.topic("transaction-events");
+    for (topic, reason, hint) in
+        [("other", "r", "no pipeline reads topic other"), (topic.as_str(), " ", "--reason: say why")]
+    {
+        let mut wrong = deployment.command(&["reset", "--topic", topic, "--to", "latest", "--reason", reason]);
+        let output = wrong.output().await.unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(hint), "{output:?}");
+    }
+    assert_eq!((committed(&deployment), orders(&deployment).await.len()), (Some(5), 0));
+}
