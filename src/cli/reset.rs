@@ -166,7 +166,8 @@ async fn execute(
     planned: Vec<Planned>,
 ) -> anyhow::Result<()> {
     // The checkpoints as they are: refused where somebody is at work, before anything is written.
-    let as_they_are = planned.iter().map(|one| (one.place.partition.clone(), one.place.checkpoint.unwrap_or(one.to)));
+    let as_they_are =
+        planned.iter().map(|one| (one.place.partition.clone(), one.place.checkpoint.unwrap_or(one.ledger_end)));
     let stand: Vec<_> = as_they_are.collect();
     blocking(group, move |group| group.commit(&stand)).await?;
     for one in &planned {

@@ -21,11 +21,21 @@ use crate::seams::{Seams, SimTopic, take_letter, take_request};
 use crate::source::SimSource;
 use crate::world::{Shared, lock};
 
-/// The pipeline that ships.
-static PIPELINE: LazyLock<Arc<Pipeline>> = LazyLock::new(|| {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
-    let (specs, _) = pipelines::load(&dir, &["wallets".to_owned()]);
-    Arc::new(Pipeline::compile(&specs[0]).unwrap())
+/// The pipeline that ships, and one of another mapping revision: the same events, other records.
+static PIPELINES: LazyLock<[Arc<Pipeline>; 2]> = LazyLock::new(|| {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = std::fs::read_to_string(root.join("pipelines/wallets.yaml")).unwrap();
+    let schemas = format!("schema: {}/schemas/", root.display());
+    let changed = file.replace("schema: ../schemas/", &schemas).replacen("          owner: /data/owner\n", "", 1);
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulation");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("wallets.yaml"), changed).unwrap();
+    let revisions = [root.join("pipelines"), dir].map(|dir| {
+        let (specs, found) = pipelines::load(&dir, &["wallets".to_owned()]);
+        Arc::new(Pipeline::compile(specs.first().unwrap_or_else(|| panic!("{found:?}"))).unwrap())
+    });
+    assert_ne!(revisions[0].revision(), revisions[1].revision());
+    revisions
 });
 
 /// Whether an instance stands still, as after SIGSTOP: its calls go on outside, it does not.
@@ -83,10 +93,11 @@ impl Instance {
             let bytes = |chance: &mut fastrand::Rng| chance.choice([2_000, 20_000, 1 << 20]).unwrap_or(1);
             (chance.usize(1..3), chance.usize(1..5), bytes(chance), bytes(chance))
         };
+        let pipeline = PIPELINES[lock(world).chance.usize(0..PIPELINES.len())].clone();
         let heartbeats = Heartbeats::new();
         let beats = Duration::from_secs(30);
         let worker = || WorkerParts {
-            parts: parts(world, &metrics),
+            parts: parts(world, &metrics, &pipeline),
             lane_limits: LaneLimits { batches_in_flight_max },
             attest_interval: Duration::from_millis(200),
             writer: member.to_string(),
@@ -120,19 +131,19 @@ impl Instance {
     }
 }
 
-fn parts(world: &Shared, metrics: &Arc<Metrics>) -> Parts {
+fn parts(world: &Shared, metrics: &Arc<Metrics>, pipeline: &Arc<Pipeline>) -> Parts {
     let seams = Arc::new(Seams(world.clone()));
     Parts {
-        group: PIPELINE.group().into(),
+        group: pipeline.group().into(),
         partition: Arc::new(Partition::default()),
-        pipeline: PIPELINE.clone(),
+        pipeline: pipeline.clone(),
         dedupe: seams.clone(),
         store: seams.clone(),
         ledger: seams,
         requests: Arc::new(SimTopic { world: world.clone(), take: take_request }),
         letters: Arc::new(SimTopic { world: world.clone(), take: take_letter }),
         metrics: metrics.clone(),
-        tally: metrics.tally(PIPELINE.name()),
+        tally: metrics.tally(pipeline.name()),
         patience: Patience { initial: Duration::from_millis(50), ceiling: Duration::from_secs(2), stalled_after: 8 },
     }
 }
