@@ -21,6 +21,8 @@ use super::{EXIT_USAGE, GlobalArgs, ResetArgs, ResetTo, backends, check, run, sh
 
 /// How often a call that may pass is made.
 const TRIES: u32 = 8;
+/// How long the cluster may take for one question.
+const CLUSTER_DEADLINE: Duration = Duration::from_secs(60);
 
 /// One partition, and what is to happen to it.
 struct Planned {
@@ -104,14 +106,13 @@ async fn plan(
     group: &Arc<GroupPlace>,
 ) -> anyhow::Result<Result<Vec<Planned>, String>> {
     let topic = args.topic.clone();
-    let mut places = blocking(group, move |group| group.of_topic(&topic)).await?;
-    let known: Vec<String> = places.iter().map(|place| place.partition.name.clone()).collect();
-    if let Some(unknown) = args.partition.iter().map(u32::to_string).find(|name| !known.contains(name)) {
-        return Ok(Err(format!("topic {} has no partition {unknown}: it has {}", args.topic, known.join(", "))));
+    let known = blocking(group, move |group| group.partitions(&topic)).await?;
+    let chosen: Vec<i32> = args.partition.iter().filter_map(|number| i32::try_from(*number).ok()).collect();
+    if chosen.len() < args.partition.len() || chosen.iter().any(|number| !known.contains(number)) {
+        return Ok(Err(format!("--partition: topic {} has the partitions {known:?}", args.topic)));
     }
-    places.retain(|place| {
-        args.partition.is_empty() || args.partition.iter().any(|it| it.to_string() == place.partition.name)
-    });
+    let (topic, numbers) = (args.topic.clone(), if chosen.is_empty() { known } else { chosen });
+    let places = blocking(group, move |group| group.places(&topic, &numbers)).await?;
     let wanted: Vec<Position> = match args.to {
         ResetTo::Earliest => places.iter().map(|place| place.log_start).collect(),
         ResetTo::Latest => places.iter().map(|place| place.log_end).collect(),
@@ -147,7 +148,10 @@ async fn plan(
         let to = if args.to == ResetTo::Earliest { to.max(ledger_begin) } else { to };
         match protocol::move_to(to, (ledger_begin, ledger_end), (place.log_start, place.log_end)) {
             Ok(what) => planned.push(Planned { chain, place, ledger_end, previous, to, what }),
-            Err(why) => return Ok(Err(format!("{} cannot be moved to {to}: {why}", place.partition))),
+            Err(why) => {
+                let (partition, to) = (&place.partition, to.next_offset());
+                return Ok(Err(format!("{partition} cannot be moved to offset {to}: {why}")));
+            }
         }
     }
     Ok(Ok(planned))
@@ -165,11 +169,20 @@ async fn execute(
     group: &Arc<GroupPlace>,
     planned: Vec<Planned>,
 ) -> anyhow::Result<()> {
-    // The checkpoints as they are: refused where somebody is at work, before anything is written.
-    let as_they_are =
-        planned.iter().map(|one| (one.place.partition.clone(), one.place.checkpoint.unwrap_or(one.ledger_end)));
-    let stand: Vec<_> = as_they_are.collect();
+    // The checkpoints as they are now: refused where somebody is at work, before anything is written.
+    let partitions: Vec<i32> = planned.iter().filter_map(|one| one.place.partition.name.parse().ok()).collect();
+    let topic = args.topic.clone();
+    let now = blocking(group, move |group| group.places(&topic, &partitions)).await?;
+    let stand = now.iter().zip(&planned);
+    let stand: Vec<_> =
+        stand.map(|(now, one)| (now.partition.clone(), now.checkpoint.unwrap_or(one.ledger_end))).collect();
     blocking(group, move |group| group.commit(&stand)).await?;
+    // From here on nobody works, so what was shown is either true still or never will be again.
+    for one in &planned {
+        let end = again(|| dynamo.end(&one.chain)).await?;
+        let moved = end.is_some_and(|end| end.position != one.ledger_end);
+        anyhow::ensure!(!moved, "{}: the group worked on meanwhile: look again", one.place.partition);
+    }
     for one in &planned {
         let order = Order {
             reason: args.reason.clone(),
@@ -182,18 +195,20 @@ async fn execute(
         };
         again(|| dynamo.put_order(&one.chain, &order)).await?;
         if let Move::Skip { from, log_start, to } = one.what {
-            skip(pipeline, dynamo, one, (from, log_start, to)).await?;
+            skip(pipeline, dynamo, one, &order, (from, log_start, to)).await?;
         }
     }
     let moved: Vec<_> = planned.into_iter().map(|one| (one.place.partition, one.to)).collect();
     blocking(group, move |group| group.commit(&moved)).await
 }
 
-/// Attests `(from, to]` as skipped, and what the log no longer holds as lost.
+/// Attests `(from, to]` as skipped, and what the log no longer holds as lost. The entry has the order's nonce: it counts no records,
+/// though one may stand that an instance stored and did not live to attest.
 async fn skip(
     pipeline: &Pipeline,
     dynamo: &Dynamo,
     planned: &Planned,
+    order: &Order,
     (from, log_start, to): (Position, Position, Position),
 ) -> anyhow::Result<()> {
     let mut outcomes = Outcomes::default();
@@ -207,7 +222,7 @@ async fn skip(
         record_count: 0,
         revision: pipeline.revision().to_owned(),
         writer: run::writer(),
-        nonce: uuid::Uuid::new_v4().simple().to_string(),
+        nonce: order.nonce.clone(),
         previous: planned.previous,
         attested_at: stored_now(),
     };
@@ -229,7 +244,7 @@ async fn skip(
         Extended::Others | Extended::Nowhere => {
             let partition = &planned.place.partition;
             anyhow::bail!(
-                "{partition}: the ledger grew meanwhile, so an instance of the group is at work: stop it, then try again"
+                "{partition}: the ledger grew meanwhile, by an instance of the group or another order: look again"
             )
         }
     }
@@ -273,6 +288,8 @@ async fn blocking<V: Send + 'static>(
     ask: impl FnOnce(&GroupPlace) -> Result<V, String> + Send + 'static,
 ) -> anyhow::Result<V> {
     let group = group.clone();
-    let answer = tokio::task::spawn_blocking(move || ask(&group)).await.context("the question broke off")?;
+    let asked = tokio::task::spawn_blocking(move || ask(&group));
+    let answer = tokio::time::timeout(CLUSTER_DEADLINE, asked).await;
+    let answer = answer.context("the cluster does not answer")?.context("the question broke off")?;
     answer.map_err(anyhow::Error::msg)
 }

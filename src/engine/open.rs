@@ -65,8 +65,15 @@ pub(super) async fn open(
     };
     let start = protocol::lane_start(assignment.checkpoint, ledger_begin, ledger_end, assignment.log_start);
     if let Some(checkpoint) = start.reset_ignored {
+        let (side, edge) = if checkpoint > ledger_end {
+            ("above where the ledger ends", ledger_end)
+        } else {
+            ("below where the ledger begins", ledger_begin)
+        };
+        let (checkpoint, edge) = (checkpoint.next_offset(), edge.next_offset());
         let message = format_args!(
-            "checkpoint {checkpoint} lies outside of what the ledger holds, {ledger_begin} to {ledger_end}, and is not followed: order it with `recordkeeper reset`"
+            "the checkpoint, offset {checkpoint}, lies {side}, offset {edge}, and is not followed: a group is moved by \
+             `recordkeeper reset`"
         );
         alerts.raise(Alert::IgnoredReset, &at, message);
     }

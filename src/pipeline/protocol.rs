@@ -181,13 +181,16 @@ pub enum Move {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unmovable {
     /// No entry could say what becomes of it.
-    #[error("the ledger begins at {0}: what lies below is not the group's")]
+    #[error("the ledger begins at offset {}: what lies below is not the group's", .0.next_offset())]
     BelowLedger(Position),
     /// It cannot be read.
-    #[error("the log begins at {0}")]
+    #[error("the log begins at offset {}", .0.next_offset())]
     BelowLog(Position),
+    /// It is not this log that the ledger speaks of: no lane would read it.
+    #[error("the ledger ends at offset {}, above the log: the topic was made anew or its log was truncated", .0.next_offset())]
+    AnotherLog(Position),
     /// It does not exist yet.
-    #[error("the log ends at {0}")]
+    #[error("the log ends before offset {}", .0.next_offset())]
     AboveLog(Position),
 }
 
@@ -198,7 +201,9 @@ pub enum Unmovable {
 /// Where there is nothing that it could read or attest there.
 pub fn move_to(to: Position, ledger: (Position, Position), log: (Position, Position)) -> Result<Move, Unmovable> {
     let ((ledger_begin, ledger_end), (log_start, log_end)) = (ledger, log);
-    if to > log_end {
+    if beyond_log(None, ledger_end, log_end).is_some() {
+        Err(Unmovable::AnotherLog(ledger_end))
+    } else if to > log_end {
         Err(Unmovable::AboveLog(log_end))
     } else if to < log_start {
         Err(Unmovable::BelowLog(log_start))
@@ -283,6 +288,7 @@ mod tests {
         assert_eq!(moved(91), Err(Unmovable::AboveLog(at(90))));
         assert_eq!(moved(9), Err(Unmovable::BelowLedger(at(10))));
         assert_eq!(moved(4), Err(Unmovable::BelowLog(at(5))));
+        assert_eq!(move_to(at(30), (at(10), at(50)), (at(5), at(40))), Err(Unmovable::AnotherLog(at(50))));
     }
 
     #[test]

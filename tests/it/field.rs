@@ -32,13 +32,13 @@ fn transaction(id: &str, wallet: &str, error: &str) -> Event {
 }
 
 /// A process whose standard error goes to a file, so that a test can read along.
-struct Running {
+pub struct Running {
     child: Child,
     log: PathBuf,
 }
 
 impl Running {
-    fn start(deployment: &Deployment, log: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+    pub fn start(deployment: &Deployment, log: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let log = deployment.dir.join(log);
         let mut command = deployment.command(args);
         command.envs(env.iter().copied());
@@ -64,13 +64,13 @@ impl Running {
         self.child.id().expect("it runs")
     }
 
-    async fn terminate(&self) {
+    pub async fn terminate(&self) {
         let sent = tokio::process::Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().await;
         assert!(sent.unwrap().success());
     }
 
     /// The exit code and standard output, once it ended within its deadline.
-    async fn ended(mut self) -> (Option<i32>, String) {
+    pub async fn ended(mut self) -> (Option<i32>, String) {
         let mut stdout = self.child.stdout.take().unwrap();
         let mut text = String::new();
         let ends = async {
@@ -93,7 +93,7 @@ async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
 }
 
 /// Waits until the ledger has an entry.
-async fn attested(deployment: &Deployment) {
+pub async fn attested(deployment: &Deployment) {
     until("an attestation", async || {
         deployment.scan("ledger").await.iter().any(|item| item.contains_key("outcomes")).then_some(())
     })

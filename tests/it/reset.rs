@@ -1,6 +1,7 @@
 //! `reset`: a group is moved, forward and back, with a reason, on record.
 
 use crate::deployment::{Deployment, Event, RUN_MAX, text};
+use crate::field::{Running, attested};
 use crate::ledger;
 
 struct Answer {
@@ -97,28 +98,34 @@ async fn a_group_is_moved_back_and_forward_on_record() {
     assert!(by_time.stdout.contains("makes sure of 30 positions again"), "{}{}", by_time.stdout, by_time.stderr);
 }
 
-/// While somebody reads, nothing is moved and nothing is written.
+/// While somebody reads, nothing is moved and nothing is written; once all are gone, it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_that_is_at_work_is_not_moved() {
     for protocol in ["classic", "consumer"] {
         let deployment = Deployment::start("reset-busy", "wallets", 1).await;
         let file = deployment.dir.join("pipelines/wallets.yaml");
         let yaml = std::fs::read_to_string(&file).unwrap();
-        std::fs::write(
-            &file,
-            yaml.replace("    start: earliest", &format!("    start: earliest\n    protocol: {protocol}")),
-        )
-        .unwrap();
+        let changed = yaml.replace("    start: earliest", &format!("    start: earliest\n    protocol: {protocol}"));
+        assert_ne!(changed, yaml);
+        std::fs::write(&file, changed).unwrap();
         deployment.publish(&transactions(0..5)).await;
-        let run = deployment.spawn(&["run"], &[]);
-        while committed(&deployment) != Some(5) {
-            tokio::task::yield_now().await;
-        }
+        let run = Running::start(&deployment, "run.log", &["run"], &[]);
+        let consumed = async {
+            attested(&deployment).await;
+            while committed(&deployment) != Some(5) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(RUN_MAX, consumed).await.expect("consumes");
         let busy = reset(&deployment, "earliest", &["--execute"]).await;
         assert_eq!(busy.code, Some(1), "{protocol}: {}", busy.stdout);
-        assert!(busy.stderr.contains("stop every instance of the group"), "{}", busy.stderr);
+        assert!(busy.stderr.contains("the group has members"), "{protocol}: {}", busy.stderr);
         assert_eq!((committed(&deployment), orders(&deployment).await.len()), (Some(5), 0));
-        drop(run);
+        run.terminate().await;
+        assert_eq!(run.ended().await.0, Some(0));
+        let idle = reset(&deployment, "earliest", &["--execute"]).await;
+        assert_eq!(idle.code, Some(0), "{protocol}: {}{}", idle.stdout, idle.stderr);
+        assert_eq!((committed(&deployment), orders(&deployment).await.len()), (Some(0), 1));
     }
 }
 
@@ -131,9 +138,9 @@ async fn a_wrong_reset_is_refused_before_anything_is_written() {
     deployment.publish(&transactions(0..5)).await;
     assert_eq!(deployment.run_until_idle().await.code, Some(0));
     for (to, further, hint) in [
-        ("7", &["--partition", "0", "--execute"][..], "the log ends at"),
+        ("7", &["--partition", "0", "--execute"][..], "the log ends before offset 5"),
         ("3", &["--execute"], "exactly one --partition"),
-        ("latest", &["--partition", "4", "--execute"], "has no partition 4"),
+        ("latest", &["--partition", "4", "--execute"], "has the partitions [0]"),
         ("soon", &[], "give earliest, latest"),
     ] {
         let wrong = reset(&deployment, to, further).await;

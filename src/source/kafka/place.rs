@@ -1,7 +1,9 @@
-//! A group's place on a topic, read and moved from outside of the group. Blocking calls with deadlines, for tools.
+//! A group's place on a topic, read and moved from outside of the group, for tools. Calls block, some for as long as librdkafka
+//! takes: their callers keep the deadline.
 
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::KafkaConnection;
 use super::context::{Context, Key};
@@ -30,16 +32,27 @@ impl GroupPlace {
         Ok(Self { consumer, cluster: Cluster::default() })
     }
 
-    /// Checkpoint and log ends of every partition of the topic.
+    /// The numbers of the topic's partitions.
     ///
     /// # Errors
     ///
     /// What is in the way, for people.
-    pub fn of_topic(&self, topic: &str) -> Result<Vec<Assignment>, String> {
+    pub fn partitions(&self, topic: &str) -> Result<Vec<i32>, String> {
+        Ok(Topic::look_up(&self.consumer, topic)?.partitions.into_keys().collect())
+    }
+
+    /// Checkpoint and log ends of these partitions of the topic.
+    ///
+    /// # Errors
+    ///
+    /// What is in the way, for people.
+    pub fn places(&self, topic: &str, numbers: &[i32]) -> Result<Vec<Assignment>, String> {
         let found = Topic::look_up(&self.consumer, topic)?;
-        let keys: Vec<Key> = found.partitions.keys().map(|number| (topic.to_owned(), *number)).collect();
-        let place = |((topic, number), checkpoint): (&Key, Result<Option<Position>, String>)| {
+        let keys: Vec<Key> = numbers.iter().map(|number| (topic.to_owned(), *number)).collect();
+        for number in numbers {
             found.readable(topic, *number)?;
+        }
+        let place = |((topic, number), checkpoint): (&Key, Result<Option<Position>, String>)| {
             let (low, high) = watermarks(&self.consumer, topic, *number)?;
             Ok(Assignment {
                 partition: self.cluster.partition(&self.consumer, topic, &found.id, *number)?,
@@ -70,11 +83,18 @@ impl GroupPlace {
     pub fn commit(&self, checkpoints: &[(PartitionRef, Position)]) -> Result<(), String> {
         let keys: Vec<Key> = checkpoints.iter().map(|(partition, _)| key(partition)).collect::<Result<_, _>>()?;
         let offsets = checkpoints.iter().map(|(_, to)| offset_of(to.next_offset()));
-        self.consumer.commit(&list_of(keys.iter().zip(offsets)), CommitMode::Sync).map_err(|error| {
-            format!(
-                "the cluster takes no checkpoints ({error}): stop every instance of the group, wait for its session \
-                     timeout where one was killed, and try again"
-            )
+        self.consumer.commit(&list_of(keys.iter().zip(offsets)), CommitMode::Sync).map_err(|error| match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::UnknownMemberId
+                | RDKafkaErrorCode::IllegalGeneration
+                | RDKafkaErrorCode::RebalanceInProgress
+                | RDKafkaErrorCode::StaleMemberEpoch
+                | RDKafkaErrorCode::FencedMemberEpoch,
+            ) => format!(
+                "the group has members ({error}): stop every instance, wait for its session timeout where one was killed, and \
+                 try again"
+            ),
+            _ => format!("the cluster takes no checkpoints: {error}"),
         })
     }
 }
