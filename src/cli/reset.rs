@@ -12,8 +12,7 @@ use crate::guard::Backoff;
 use crate::ledger::{Appended, Chain, Entry, Ledger as _, Order, Outcomes};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::{self, Extended, Move};
-use crate::source::Assignment;
-use crate::source::kafka::GroupPlace;
+use crate::source::kafka::{GroupPlace, Place};
 use crate::store::Retry;
 use crate::store::dynamodb::{Dynamo, stored_now};
 
@@ -27,7 +26,7 @@ const CLUSTER_DEADLINE: Duration = Duration::from_secs(60);
 /// One partition, and what is to happen to it.
 struct Planned {
     chain: Chain,
-    place: Assignment,
+    place: Place,
     ledger_end: Position,
     /// The digest of the chain's last entry.
     previous: Digest,

@@ -145,9 +145,9 @@ impl Attester {
         let mut done = Vec::new();
         for lane in self.lanes.borrow().values() {
             let checkpoint = lane.checkpoint();
-            if lane.told.get() != Some(checkpoint) {
-                lane.told.set(Some(checkpoint));
-                done.push((lane.chain.partition.clone(), checkpoint));
+            if lane.told.get() != Some(checkpoint.done) {
+                lane.told.set(Some(checkpoint.done));
+                done.push(checkpoint);
             }
         }
         if !done.is_empty() {

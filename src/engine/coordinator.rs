@@ -191,7 +191,7 @@ impl Coordinator {
             SourceEvent::Batch(batch) => self.deliver(batch),
             SourceEvent::Revoked { partitions, lost, ack } => {
                 self.metrics.rebalances.add(if lost { Rebalance::Lost } else { Rebalance::Revoked }, 1);
-                self.revoke(partitions, lost, ack);
+                self.revoke(partitions, ack);
             }
             SourceEvent::EndOfInput if self.ending.is_none() => self.end(Mode::Finish),
             SourceEvent::EndOfInput => {}
@@ -238,8 +238,7 @@ impl Coordinator {
                 }
             }
             FromWorker::Freed { partition, bytes } => self.freed(&partition, bytes),
-            FromWorker::Checkpoint { mut done } => {
-                done.retain(|(partition, _)| self.owned.get(partition).is_some_and(|owned| !owned.lost));
+            FromWorker::Checkpoint { done } => {
                 self.source.checkpoint(&done);
                 self.tally.checkpointed(done.len() as u64);
                 failpoint::hit("checkpointed");

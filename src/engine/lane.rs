@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::event::{Digest, Outcome, Position};
 use crate::ledger::Chain;
 use crate::pipeline::{self, Gates, Parts, Pending, protocol};
-use crate::source::RawBatch;
+use crate::source::{Assignment, Checkpoint, RawBatch};
 
 use super::intake::Intake;
 use super::progress::{Progress, now_ms};
@@ -53,6 +53,8 @@ pub(super) struct Lane {
     /// The last checkpoint: told to the coordinator, or found when the partition came. One that expired or is not followed is
     /// set right at once.
     pub told: Cell<Option<Position>>,
+    /// Whose checkpoints these are.
+    assignment: u64,
     /// Messages taken in and not settled.
     held: Cell<u64>,
     /// Of each batch that is not attested: its last position, and the time of its first message.
@@ -70,14 +72,14 @@ impl Drop for Holding<'_> {
 }
 
 impl Lane {
-    /// A lane that is read from just above `after` on, whose partition came with this checkpoint.
+    /// A lane of this assignment, that is read from just above `after` on.
     pub fn new(
         parts: Parts,
         chain: Chain,
         pending: Pending,
         previous: Digest,
         after: Position,
-        checkpoint: Option<Position>,
+        assignment: &Assignment,
         progress: Arc<Progress>,
     ) -> Self {
         Self {
@@ -87,7 +89,8 @@ impl Lane {
             previous: Cell::new(previous),
             processed: Cell::new(after),
             moved: Notify::new(),
-            told: Cell::new(checkpoint),
+            told: Cell::new(assignment.checkpoint),
+            assignment: assignment.number,
             held: Cell::new(0),
             waiting: RefCell::default(),
             progress,
@@ -95,8 +98,9 @@ impl Lane {
     }
 
     /// Where the lane may be checkpointed.
-    pub fn checkpoint(&self) -> Position {
-        protocol::checkpoint(self.processed.get(), self.pending.borrow().ledger_end())
+    pub fn checkpoint(&self) -> Checkpoint {
+        let done = protocol::checkpoint(self.processed.get(), self.pending.borrow().ledger_end());
+        Checkpoint { partition: self.chain.partition.clone(), assignment: self.assignment, done }
     }
 
     /// The ledger's end moved: what it holds waits no longer.
@@ -220,7 +224,7 @@ pub(super) async fn run(
         attest_now.notify_one();
         moved.await;
     }
-    let checkpoint = FromWorker::Checkpoint { done: vec![(lane.chain.partition.clone(), lane.checkpoint())] };
+    let checkpoint = FromWorker::Checkpoint { done: vec![lane.checkpoint()] };
     // Without a coordinator there is nobody to checkpoint for.
     let _ = outbox.send(checkpoint).await;
 }

@@ -82,7 +82,7 @@ pub(super) async fn open(
         alerts.raise(Alert::RetentionGap, &at, format_args!("positions ({from}, {to}] were lost to retention"));
         pending.push(to, Outcome::Lost);
     }
-    let lane = Lane::new(parts, chain, pending, previous, start.after, assignment.checkpoint, progress);
+    let lane = Lane::new(parts, chain, pending, previous, start.after, assignment, progress);
     Some(Opened::Lane(Rc::new(lane), start.after))
 }
 

@@ -27,8 +27,6 @@ pub(super) struct Owned {
     pub started: bool,
     /// Told to let go of what it has not begun: nothing is started or handed over any more.
     pub draining: bool,
-    /// Its assignment is over: somebody else may have gone on from there, so its checkpoints are dropped.
-    pub lost: bool,
     /// Must not be read: its log ends below its ledger.
     pub unread: bool,
     pub progress: Arc<Progress>,
@@ -37,6 +35,6 @@ pub(super) struct Owned {
 impl Owned {
     pub fn by(worker: usize) -> Self {
         let progress = Arc::new(Progress::new());
-        Self { worker, bytes: 0, paused: false, started: false, draining: false, lost: false, unread: false, progress }
+        Self { worker, bytes: 0, paused: false, started: false, draining: false, unread: false, progress }
     }
 }

@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::event::{PartitionRef, Position};
 use crate::pipeline::Parts;
-use crate::source::{Answer, Assignment, RawBatch, Survey};
+use crate::source::{Answer, Assignment, Checkpoint, RawBatch, Survey};
 use crate::telemetry::Heartbeat;
 
 use super::attester::{Attester, Lanes};
@@ -91,7 +91,7 @@ pub(super) enum FromWorker {
     /// Everything at or below is durable and attested.
     Checkpoint {
         /// By partition.
-        done: Vec<(PartitionRef, Position)>,
+        done: Vec<Checkpoint>,
     },
     /// A lane ended; complete where it had drained.
     Ended {

@@ -55,12 +55,25 @@ impl RawBatch {
 pub struct Assignment {
     /// The partition.
     pub partition: PartitionRef,
+    /// Counts the source's assignments: checkpoints name the one that they are of.
+    pub number: u64,
     /// What was checkpointed: everything at or below is done. `None` where nothing was, or it expired.
     pub checkpoint: Option<Position>,
     /// The log holds nothing at or below this position any more.
     pub log_start: Position,
     /// The last position that can be read at the moment.
     pub log_end: Position,
+}
+
+/// Everything at or below a position is durable and attested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The partition.
+    pub partition: PartitionRef,
+    /// The assignment that it is of.
+    pub assignment: u64,
+    /// The position.
+    pub done: Position,
 }
 
 /// One partition's place at the moment a group first looks at a topic.
@@ -131,9 +144,9 @@ pub trait Source: Send {
     /// Undoes [`Source::pause`].
     fn resume(&mut self, partition: &PartitionRef);
 
-    /// Everything at or below these positions is durable and attested. Persisted soon; never awaited, since only lag
-    /// tools and the next start depend on it.
-    fn checkpoint(&mut self, done: &[(PartitionRef, Position)]);
+    /// Persisted soon; never awaited, since only lag tools and the next start depend on it. Those of an earlier assignment are
+    /// dropped: whoever had the partition since may be far above them.
+    fn checkpoint(&mut self, done: &[Checkpoint]);
 
     /// How many positions lie between the last checkpoint and the log's end, for each partition; as last known.
     fn lags(&self) -> Vec<(PartitionRef, u64)>;

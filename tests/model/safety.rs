@@ -30,6 +30,9 @@ impl World {
                 }
             }
         }
+        if s.went_back {
+            return Some("a checkpoint went back".into());
+        }
         (!s.moved && s.committed.unwrap_or(0) > end).then(|| "the checkpoint lies above the ledger's end".into())
     }
 

@@ -424,7 +424,7 @@ impl World {
             let end = position(s.ledger_end());
             match protocol::refused_append(portion.from, "mine", Some((end, "last"))) {
                 Extended::Found | Extended::Others => lane.pending.attested_to(end),
-                Extended::Nowhere => return None,
+                Extended::Nowhere => panic!("refused, and the chain ends where the lane believed"),
             }
             return Some(t);
         }
@@ -454,7 +454,8 @@ impl World {
         possible(lane.told != Some(done))?;
         let mut t = s.clone();
         if *life == Life::Owner {
-            t.committed = Some(done);
+            t.went_back |= !t.moved && t.committed.is_some_and(|before| before > done);
+            (t.committed, t.moved) = (Some(done), false);
             t.instances[instance].lane.as_mut()?.told = Some(done);
         } else {
             // The cluster refuses it: that is how a zombie finds out.

@@ -272,8 +272,10 @@ pub struct State {
     pub ledger: Vec<Entry>,
     pub repaired: Vec<Repaired>,
     pub committed: Option<u8>,
-    /// Whether a tool moved the checkpoint.
+    /// Whether a tool moved the checkpoint, and nobody has set it right since.
     pub moved: bool,
+    /// Whether a checkpoint was taken below an earlier one.
+    pub went_back: bool,
     /// The mapping that is deployed.
     pub revision: u8,
     pub left: Faults,
@@ -295,6 +297,7 @@ impl State {
             repaired: Vec::new(),
             committed: None,
             moved: false,
+            went_back: false,
             revision: 0,
             left: faults,
         }

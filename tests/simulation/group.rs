@@ -187,7 +187,8 @@ impl Group {
                     world.assign(&partition, target);
                     let checkpoint = world.committed.get(&partition).copied();
                     let log_end = Position::before_offset(world.logs[&partition].end);
-                    Assignment { partition, checkpoint, log_start: Position::Begin, log_end }
+                    let number = world.generations[&partition];
+                    Assignment { partition, number, checkpoint, log_start: Position::Begin, log_end }
                 };
                 partitions.into_iter().map(assign).collect()
             };

@@ -28,9 +28,9 @@ impl World {
             });
         }
         let origin = record.origin.text();
-        let record_digest = Digest::of(format!("{}|{origin}", record.record_id).as_bytes());
+        let record_digest = Digest::of(format!("{record:?}").as_bytes());
         self.note(|| format!("{} is stored from {origin}", record.record_id));
-        self.by_origin.entry(origin.clone()).or_default().push(record_digest);
+        self.by_origin.entry(origin.clone()).or_default().push((record.record_id.clone(), record_digest));
         let stored = Stored { content_digest: record.content_digest, origin, record_digest };
         self.records.insert(record.record_id.clone(), stored);
         Inserted::Stored { record_digest }
@@ -223,6 +223,7 @@ pub fn take_request(world: &mut World, message: &Message) {
     let event: serde_json::Value = serde_json::from_slice(message.value.as_deref().unwrap()).unwrap();
     let id = event["id"].as_str().unwrap().to_owned();
     world.note(|| format!("request {id} is out"));
+    world.asked.insert(event["data"]["requested_by"].as_str().unwrap().to_owned());
     world.requests.insert(id);
 }
 

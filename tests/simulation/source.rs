@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use recordkeeper::event::{PartitionRef, Position};
-use recordkeeper::source::{Answer, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey};
+use recordkeeper::source::{Answer, Checkpoint, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey};
 use tokio::sync::mpsc;
 
 use crate::wire::{Dependency, call, happens};
@@ -22,26 +22,18 @@ pub struct SimSource {
     pub world: Shared,
     pub events: mpsc::UnboundedReceiver<SourceEvent>,
     reading: BTreeMap<PartitionRef, Reading>,
-    /// The assignment that it has heard of, by number.
-    generations: BTreeMap<PartitionRef, u64>,
     /// Checkpoints that the group has not taken yet.
-    done: BTreeMap<PartitionRef, Position>,
+    done: BTreeMap<PartitionRef, Checkpoint>,
 }
 
 impl SimSource {
     pub fn new(member: usize, world: Shared, events: mpsc::UnboundedReceiver<SourceEvent>) -> Self {
-        Self { member, world, events, reading: BTreeMap::new(), generations: BTreeMap::new(), done: BTreeMap::new() }
+        Self { member, world, events, reading: BTreeMap::new(), done: BTreeMap::new() }
     }
 
     fn heard(&mut self, event: SourceEvent) -> SourceEvent {
         if let SourceEvent::Revoked { partitions, .. } = &event {
             self.reading.retain(|partition, _| !partitions.contains(partition));
-            self.done.retain(|partition, _| !partitions.contains(partition));
-        }
-        if let SourceEvent::Assigned(assignments) = &event {
-            let world = lock(&self.world);
-            let numbered = assignments.iter().map(|one| (one.partition.clone(), world.generations[&one.partition]));
-            self.generations.extend(numbered);
         }
         event
     }
@@ -50,11 +42,10 @@ impl SimSource {
     fn commit(&mut self) {
         let mut world = lock(&self.world);
         let unsent = world.trouble.unsent;
-        self.done.retain(|partition, position| {
+        self.done.retain(|_, checkpoint| {
             let lost = happens(&mut world.chance, unsent);
             if !lost {
-                let generation = self.generations.get(partition).copied().unwrap_or(0);
-                world.checkpointed(self.member, generation, partition, *position);
+                world.checkpointed(self.member, checkpoint);
             }
             lost
         });
@@ -153,8 +144,13 @@ impl Source for SimSource {
         }
     }
 
-    fn checkpoint(&mut self, done: &[(PartitionRef, Position)]) {
-        self.done.extend(done.iter().cloned());
+    fn checkpoint(&mut self, done: &[Checkpoint]) {
+        for checkpoint in done {
+            let earlier = self.done.get(&checkpoint.partition);
+            if earlier.is_none_or(|earlier| earlier.assignment <= checkpoint.assignment) {
+                self.done.insert(checkpoint.partition.clone(), checkpoint.clone());
+            }
+        }
         self.commit();
     }
 

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fastrand::Rng;
 use recordkeeper::dedupe::Known;
 use recordkeeper::event::{
-    Digest, Group, Origin, Outcome, PartitionRef, Position, SetDigest, StateKey, StateValue, Version,
+    Digest, Group, Origin, Outcome, PartitionRef, Position, SetDigest, StateKey, StateValue, StateWrite, Version,
 };
 use recordkeeper::generate::{Expected, Generated};
 use recordkeeper::ledger::{Entry, StartItem};
+use recordkeeper::source::Checkpoint;
 use tokio::time::Instant;
 
 use crate::wire::{Outages, Trouble};
@@ -47,10 +48,12 @@ pub struct World {
     pub outages: Outages,
     pub logs: BTreeMap<PartitionRef, Log>,
     pub records: BTreeMap<String, Stored>,
-    /// Record digests by origin.
-    pub by_origin: BTreeMap<String, Vec<Digest>>,
+    /// Ids and digests of records by origin.
+    pub by_origin: BTreeMap<String, Vec<(String, Digest)>>,
     pub states: BTreeMap<(StateKey, Group), GroupState>,
     pub requests: BTreeSet<String>,
+    /// Events whose request is on the topic.
+    pub asked: BTreeSet<String>,
     /// Reasons by topic, partition and offset.
     pub letters: BTreeMap<(String, String, String), BTreeSet<String>>,
     pub cache: BTreeMap<[u8; 16], Known>,
@@ -83,6 +86,7 @@ impl World {
             by_origin: BTreeMap::new(),
             states: BTreeMap::new(),
             requests: BTreeSet::new(),
+            asked: BTreeSet::new(),
             letters: BTreeMap::new(),
             cache: BTreeMap::new(),
             chains: BTreeMap::new(),
@@ -137,7 +141,7 @@ impl World {
             if let Some(wrong) = self.false_outcome(partition, offset, outcome) {
                 self.wrong(|| format!("{partition}/{offset} is attested as {outcome:?}: {wrong}"));
             }
-            for digest in self.by_origin.get(&origin(partition, offset)).into_iter().flatten() {
+            for (_, digest) in self.by_origin.get(&origin(partition, offset)).into_iter().flatten() {
                 records.add(digest);
                 record_count += 1;
             }
@@ -166,33 +170,38 @@ impl World {
                 let out = self.letters.get(&place).is_some_and(|reasons| reasons.contains(reason.name()));
                 (!out).then(|| "its dead letter is not out".to_owned())
             }
-            Expected::Recorded { state, .. } => {
-                if !self.by_origin.contains_key(&origin(partition, offset)) {
-                    return Some("its record is not stored".to_owned());
-                }
-                let state = state.as_ref()?;
-                let stands = self.states.get(&(state.key.clone(), state.group));
-                let applied = stands.is_some_and(|(version, _)| *version >= state.version);
-                (!applied).then(|| "its state is not applied".to_owned())
+            Expected::Recorded { state, new_request } => {
+                self.not_done(&origin(partition, offset), state.as_ref(), *new_request)
             }
         }
     }
 
-    /// An event is remembered as done: its record stands and its state is applied.
+    /// What is missing of an event that is said to be done.
+    fn not_done(&self, origin: &str, state: Option<&StateWrite>, request: bool) -> Option<String> {
+        let Some(records) = self.by_origin.get(origin) else { return Some("its record is not stored".to_owned()) };
+        if request && !records.iter().any(|(id, _)| self.asked.contains(id)) {
+            return Some("its request is not out".to_owned());
+        }
+        let state = state?;
+        let stands = self.states.get(&(state.key.clone(), state.group));
+        let applied = stands.is_some_and(|(version, _)| *version >= state.version);
+        (!applied).then(|| "its state is not applied".to_owned())
+    }
+
+    /// An event is remembered as done: its record stands and its effects are applied.
     pub fn remembered(&mut self, known: &Known) {
         let event = Origin::parse(&known.origin).and_then(|origin| {
             let events = &self.logs.get(&origin.partition)?.events;
             events.get(&origin.position.offset()?).map(|event| event.expected.clone())
         });
-        let done = match event {
-            Some(Expected::Recorded { state, .. }) => state.is_none_or(|state| {
-                let stands = self.states.get(&(state.key, state.group));
-                stands.is_some_and(|(version, _)| *version >= state.version)
-            }),
-            _ => false,
+        let missing = match event {
+            Some(Expected::Recorded { state, new_request }) => {
+                self.not_done(&known.origin, state.as_ref(), new_request)
+            }
+            _ => Some("it is not to be recorded".to_owned()),
         };
-        if !done || !self.by_origin.contains_key(&known.origin) {
-            self.wrong(|| format!("{} is remembered before it is done", known.origin));
+        if let Some(missing) = missing {
+            self.wrong(|| format!("{} is remembered, but {missing}", known.origin));
         }
     }
 
@@ -203,9 +212,11 @@ impl World {
         self.taken.remove(partition);
     }
 
-    /// A member's checkpoint arrives, from the assignment that it has heard of.
-    pub fn checkpointed(&mut self, member: usize, generation: u64, partition: &PartitionRef, position: Position) {
-        let current = self.generations.get(partition) == Some(&generation);
+    /// A member's checkpoint arrives.
+    pub fn checkpointed(&mut self, member: usize, checkpoint: &Checkpoint) {
+        let Checkpoint { partition, assignment, done: position } = checkpoint;
+        let position = *position;
+        let current = self.generations.get(partition) == Some(assignment);
         if !current || self.owners.get(partition) != Some(&member) {
             return self.note(|| format!("{partition}: {member}'s checkpoint {position} is refused"));
         }

@@ -19,8 +19,7 @@ impl Coordinator {
             return;
         }
         let partition = assignment.partition.clone();
-        if let Some(owned) = self.owned.get_mut(&partition) {
-            owned.lost = true;
+        if self.owned.contains_key(&partition) {
             self.end_lanes(vec![partition.clone()], Mode::Drain);
             self.waiting.insert(partition, assignment);
             return;

@@ -15,12 +15,9 @@ use crate::telemetry::{Alert, At, Condition, Dependency};
 use super::Coordinator;
 
 impl Coordinator {
-    pub(super) fn revoke(&mut self, partitions: Vec<PartitionRef>, lost: bool, ack: oneshot::Sender<()>) {
+    pub(super) fn revoke(&mut self, partitions: Vec<PartitionRef>, ack: oneshot::Sender<()>) {
         for partition in &partitions {
             self.waiting.remove(partition);
-            if let Some(owned) = self.owned.get_mut(partition) {
-                owned.lost |= lost;
-            }
         }
         let left: BTreeSet<PartitionRef> =
             partitions.into_iter().filter(|partition| self.owned.contains_key(partition)).collect();

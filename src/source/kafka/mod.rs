@@ -37,10 +37,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 pub(crate) use config::setting_fault;
 pub use config::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, StartPolicy};
 pub(crate) use context::Context;
-pub use place::GroupPlace;
+pub use place::{GroupPlace, Place};
 
 use crate::event::{PartitionRef, Position};
-use crate::source::{Answer, Source, SourceError, SourceEvent, Survey};
+use crate::source::{Answer, Checkpoint, Source, SourceError, SourceEvent, Survey};
 use crate::telemetry::Heartbeat;
 use lookup::Cluster;
 use mailbox::Mailbox;
@@ -197,7 +197,7 @@ impl Source for KafkaSource {
         self.orders.pause(partition, false);
     }
 
-    fn checkpoint(&mut self, done: &[(PartitionRef, Position)]) {
+    fn checkpoint(&mut self, done: &[Checkpoint]) {
         self.orders.done(done);
     }
 

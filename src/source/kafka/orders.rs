@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::wake::Wake;
 use crate::event::{PartitionRef, Position};
+use crate::source::Checkpoint;
 
 /// What is wanted of one partition.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,8 +17,8 @@ pub(super) struct Order {
     pub(super) start: Option<Position>,
     /// To be paused or resumed, after a start.
     pub(super) paused: Option<bool>,
-    /// Everything at or below is done.
-    pub(super) done: Option<Position>,
+    /// By assignment: everything at or below is done.
+    pub(super) done: Option<(u64, Position)>,
 }
 
 /// To leave the group.
@@ -65,10 +66,14 @@ impl Orders {
     }
 
     /// Does not wake the reader: checkpoints are persisted at its own pace.
-    pub(super) fn done(&self, done: &[(PartitionRef, Position)]) {
+    pub(super) fn done(&self, done: &[Checkpoint]) {
         self.with(|wanted| {
-            for (partition, position) in done {
-                wanted.orders.entry(partition.clone()).or_default().done = Some(*position);
+            for Checkpoint { partition, assignment, done } in done {
+                let order = wanted.orders.entry(partition.clone()).or_default();
+                // A lane that is late must not take the place of its successor's word.
+                if order.done.is_none_or(|(earlier, _)| earlier <= *assignment) {
+                    order.done = Some((*assignment, *done));
+                }
             }
         });
     }

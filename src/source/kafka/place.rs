@@ -10,7 +10,19 @@ use super::context::{Context, Key};
 use super::lists::{list_of, offset_of};
 use super::lookup::{Cluster, Topic, committed, offsets_at, watermarks};
 use crate::event::{PartitionRef, Position};
-use crate::source::Assignment;
+
+/// Where a group and a partition's log stand.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The partition.
+    pub partition: PartitionRef,
+    /// What was checkpointed; `None` where nothing was, or it expired.
+    pub checkpoint: Option<Position>,
+    /// The log holds nothing at or below.
+    pub log_start: Position,
+    /// The last position that can be read.
+    pub log_end: Position,
+}
 
 /// See the module.
 pub struct GroupPlace {
@@ -46,7 +58,7 @@ impl GroupPlace {
     /// # Errors
     ///
     /// What is in the way, for people.
-    pub fn places(&self, topic: &str, numbers: &[i32]) -> Result<Vec<Assignment>, String> {
+    pub fn places(&self, topic: &str, numbers: &[i32]) -> Result<Vec<Place>, String> {
         let found = Topic::look_up(&self.consumer, topic)?;
         let keys: Vec<Key> = numbers.iter().map(|number| (topic.to_owned(), *number)).collect();
         for number in numbers {
@@ -54,7 +66,7 @@ impl GroupPlace {
         }
         let place = |((topic, number), checkpoint): (&Key, Result<Option<Position>, String>)| {
             let (low, high) = watermarks(&self.consumer, topic, *number)?;
-            Ok(Assignment {
+            Ok(Place {
                 partition: self.cluster.partition(&self.consumer, topic, &found.id, *number)?,
                 checkpoint: checkpoint?,
                 log_start: Position::before_offset(low),
@@ -69,7 +81,7 @@ impl GroupPlace {
     /// # Errors
     ///
     /// What is in the way, for people.
-    pub fn at_time(&self, places: &[Assignment], ms: i64) -> Result<Vec<Position>, String> {
+    pub fn at_time(&self, places: &[Place], ms: i64) -> Result<Vec<Position>, String> {
         let keys: Vec<Key> = places.iter().map(|place| key(&place.partition)).collect::<Result<_, _>>()?;
         let found = offsets_at(&self.consumer, &keys, ms)?.into_iter().zip(places);
         Ok(found.map(|(next, place)| next.map_or(place.log_end, Position::before_offset)).collect())

@@ -58,6 +58,8 @@ pub(super) struct Parts {
 pub(super) struct Reader {
     pub(super) parts: Parts,
     pub(super) slots: BTreeMap<Key, Slot>,
+    /// How many assignments the engine was told of.
+    announced: u64,
     pub(super) leaving: Option<Leaving>,
     /// Partitions of the commit that is under way.
     pub(super) committing: Option<Vec<Key>>,
@@ -83,6 +85,7 @@ impl Reader {
         Self {
             parts,
             slots: BTreeMap::new(),
+            announced: 0,
             leaving: None,
             committing: None,
             next_commit: now,
@@ -249,8 +252,10 @@ impl Reader {
                 }
                 Answer::Assignments(found) => {
                     let mut told = Vec::with_capacity(found.len());
-                    for (asked, assignment) in found {
+                    for (asked, mut assignment) in found {
                         if let Some(slot) = self.slots.get_mut(&asked.key).filter(|_| asked.is_wanted()) {
+                            self.announced += 1;
+                            (slot.number, assignment.number) = (self.announced, self.announced);
                             slot.stage = Stage::Announced;
                             slot.partition = Some(assignment.partition.clone());
                             told.push(assignment);
@@ -290,7 +295,7 @@ impl Reader {
                     }
                 }
             }
-            if let Some(done) = order.done
+            if let Some((_, done)) = order.done.filter(|(assignment, _)| *assignment == slot.number)
                 && !slot.commits.checkpoint(done)
             {
                 tracing::warn!(%partition, position = %done, "a checkpoint below an earlier one is left out");

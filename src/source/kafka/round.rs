@@ -39,7 +39,8 @@ impl Round {
                 Ok(Prepared { partition, checkpoint }) => match ends(&asked.key) {
                     Ok((low, high)) => {
                         let (log_start, log_end) = (Position::before_offset(low), Position::before_offset(high));
-                        round.found.push((asked, Assignment { partition, checkpoint, log_start, log_end }));
+                        // It gets its number when the engine is told of it.
+                        round.found.push((asked, Assignment { partition, number: 0, checkpoint, log_start, log_end }));
                     }
                     Err(why) => {
                         waited = true;

@@ -85,6 +85,8 @@ pub(super) struct Slot {
     pub(super) ready: Arc<AtomicBool>,
     pub(super) stage: Stage,
     pub(super) partition: Option<PartitionRef>,
+    /// The assignment that the engine was told last; zero before the first.
+    pub(super) number: u64,
     pub(super) commits: Commits,
     /// librdkafka has given up on the offset it was told; only a new assignment brings it back.
     pub(super) derailed: bool,
@@ -122,6 +124,7 @@ impl Slot {
             ready,
             stage: Stage::LookingUp(ticket),
             partition: None,
+            number: 0,
             commits: Commits::default(),
             derailed: false,
             paused: false,

@@ -8,7 +8,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use recordkeeper::event::{PartitionRef, Position};
 use recordkeeper::source::kafka::{KafkaConnection, KafkaSource, KafkaSourceConfig, StartPolicy};
-use recordkeeper::source::{Assignment, RawBatch, RawMessage, Source, SourceError, SourceEvent};
+use recordkeeper::source::{Assignment, Checkpoint, RawBatch, RawMessage, Source, SourceError, SourceEvent};
 use recordkeeper::telemetry::Heartbeats;
 
 use super::World;
@@ -48,6 +48,8 @@ pub struct Read {
 pub struct Member {
     pub source: Box<KafkaSource>,
     pub owned: Vec<PartitionRef>,
+    /// By partition: its last assignment.
+    numbers: BTreeMap<PartitionRef, u64>,
     pub read: Vec<Read>,
     health: String,
 }
@@ -56,7 +58,17 @@ impl Member {
     pub fn join(config: KafkaSourceConfig) -> Self {
         let heartbeat = Heartbeats::new().register("reader", PATIENCE);
         let source = Box::new(KafkaSource::connect(config, heartbeat).unwrap());
-        Self { source, owned: Vec::new(), read: Vec::new(), health: String::new() }
+        Self { source, owned: Vec::new(), numbers: BTreeMap::new(), read: Vec::new(), health: String::new() }
+    }
+
+    /// Checkpoints of the last assignment of each partition.
+    pub fn checkpoint(&mut self, done: &[(PartitionRef, Position)]) {
+        let of_last = |(partition, done): &(PartitionRef, Position)| {
+            let assignment = self.numbers[partition];
+            Checkpoint { partition: partition.clone(), assignment, done: *done }
+        };
+        let done: Vec<Checkpoint> = done.iter().map(of_last).collect();
+        self.source.checkpoint(&done);
     }
 
     pub async fn event(&mut self) -> Result<SourceEvent, SourceError> {
@@ -83,6 +95,7 @@ impl Member {
         for assignment in assigned {
             self.source.start(&assignment.partition, assignment.checkpoint.unwrap_or(assignment.log_start));
             self.owned.push(assignment.partition.clone());
+            self.numbers.insert(assignment.partition.clone(), assignment.number);
         }
     }
 

@@ -52,7 +52,7 @@ async fn aborted_transactions_are_never_seen_and_leave_no_lag() {
     }
     assert_eq!(values(&member.read, "0"), ["seen", "seen"]);
     let done = Position::Offset(member.read[1].offset);
-    member.source.checkpoint(&[(member.owned[0].clone(), done)]);
+    member.checkpoint(&[(member.owned[0].clone(), done)]);
     let none = async {
         while member.source.lags().iter().map(|(_, lag)| lag).sum::<u64>() != 0 || member.source.lags().is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -67,7 +67,7 @@ async fn retention_is_told_and_never_skipped_silently(protocol: GroupProtocol) {
     write(&world, 0, numbers(0..600)).await;
     let mut first = Member::join(config(&world));
     first.read_until(600).await;
-    first.source.checkpoint(&[(first.owned[0].clone(), Position::Offset(9))]);
+    first.checkpoint(&[(first.owned[0].clone(), Position::Offset(9))]);
     first.close().await;
     services::kafka().await.delete_records(&world.topic, 0, 510).await;
 
@@ -104,7 +104,7 @@ async fn a_survey_takes_the_checkpoint_found_and_else_the_start_policy() {
     let mut first = Member::join(config(&world));
     first.read_until(20).await;
     let one = first.owned.iter().find(|partition| partition.name == "1").unwrap().clone();
-    first.source.checkpoint(&[(one, Position::Offset(4))]);
+    first.checkpoint(&[(one, Position::Offset(4))]);
     first.close().await;
     services::kafka().await.delete_records(&world.topic, 0, 3).await;
 
@@ -216,7 +216,7 @@ async fn an_outage_is_told_and_over_and_closing_during_one_keeps_its_deadline() 
     member.read_until(2).await;
 
     cluster.broker_down(-1).unwrap();
-    member.source.checkpoint(&[(member.owned[0].clone(), Position::Offset(1))]);
+    member.checkpoint(&[(member.owned[0].clone(), Position::Offset(1))]);
     // Left to itself, librdkafka would wait for the coordinator for most of a minute.
     let closed = tokio::time::timeout(PATIENCE / 2, member.source.close(Duration::from_secs(2))).await;
     closed.expect("closed within its deadline");

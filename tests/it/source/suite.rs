@@ -86,9 +86,9 @@ async fn a_restart_goes_on_above_the_checkpoint(world: World) {
     let mut first = Member::join(config(&world));
     first.read_until(10).await;
     let partition = first.owned[0].clone();
-    first.source.checkpoint(&[(partition.clone(), Position::Offset(6))]);
+    first.checkpoint(&[(partition.clone(), Position::Offset(6))]);
     // Late and lower: left out.
-    first.source.checkpoint(&[(partition.clone(), Position::Offset(6))]);
+    first.checkpoint(&[(partition.clone(), Position::Offset(6))]);
     first.close().await;
 
     let mut second = Member::join(config(&world));
@@ -157,7 +157,7 @@ async fn a_second_member_gets_what_the_first_has_drained_and_checkpointed(world:
                     assert!(!matches!(meanwhile, Ok(Ok(SourceEvent::Assigned(_)))), "{meanwhile:?}");
                     // Checkpointed only now: the next owner sees it because the source waits for the acknowledgement.
                     let done: Vec<_> = partitions.iter().map(|one| (one.clone(), Position::Offset(14))).collect();
-                    first.source.checkpoint(&done);
+                    first.checkpoint(&done);
                     given.extend(partitions);
                     ack.send(()).unwrap();
                 }

@@ -7,9 +7,9 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use super::*;
 use crate::event::{Partition, Position};
-use crate::source::Assignment;
 use crate::source::kafka::config::KafkaConnection;
 use crate::source::kafka::wake::wake;
+use crate::source::{Assignment, Checkpoint};
 
 /// A reader, and the ends of its channels that other threads have.
 struct Bench {
@@ -87,7 +87,7 @@ fn assignment(asked: &Asked) -> Assignment {
         epoch: 0,
         name: asked.key.1.to_string(),
     });
-    Assignment { partition, checkpoint: None, log_start: Position::Begin, log_end: Position::Begin }
+    Assignment { partition, number: 0, checkpoint: None, log_start: Position::Begin, log_end: Position::Begin }
 }
 
 fn key(number: i32) -> Key {
@@ -137,6 +137,34 @@ async fn a_cluster_that_answers_is_not_well_while_a_partition_is_not_found() {
     bench.found(late);
     let told = bench.reader.parts.mailbox.next().await.unwrap();
     assert!(matches!(told, SourceEvent::Health { ready: true, .. }), "{told:?}");
+}
+
+#[tokio::test]
+async fn the_checkpoint_of_an_earlier_assignment_is_dropped() {
+    let mut bench = Bench::new();
+    let mut assignments = Vec::new();
+    for _ in 0..3 {
+        bench.reader.hear(Note::Revoke { keys: vec![key(0)], lost: true });
+        bench.reader.hear(Note::Assign(vec![key(0)]));
+        let asked = bench.asked();
+        bench.found(asked);
+        assignments.push(loop {
+            if let SourceEvent::Assigned(told) = bench.reader.parts.mailbox.next().await.unwrap() {
+                break told[0].clone();
+            }
+        });
+    }
+    let partition = assignments[0].partition.clone();
+    let mut tell = |assignment: u64, done: u64| {
+        let done = Position::Offset(done);
+        bench.reader.parts.orders.done(&[Checkpoint { partition: partition.clone(), assignment, done }]);
+        let (orders, _) = bench.reader.parts.orders.take();
+        bench.reader.obey(orders);
+        bench.reader.slots[&key(0)].commits.next()
+    };
+    assert_eq!(tell(assignments[1].number, 8), None);
+    assert_eq!(tell(assignments[2].number, 78), Some(79));
+    assert_eq!(tell(assignments[0].number, 90), Some(79));
 }
 
 #[tokio::test]
