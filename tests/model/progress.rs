@@ -24,7 +24,7 @@ impl World {
             at.hash(&mut hasher);
             let fingerprint = hasher.finish();
             let mut known = known.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if consumed(&at) || known.contains(&fingerprint) {
+            if self.consumed(&at) || known.contains(&fingerprint) {
                 known.extend(path);
                 known.insert(fingerprint);
                 return true;
@@ -56,11 +56,12 @@ impl World {
                 }
             }
         }
-        steps.push(Action::Reads { instance: owner, events: 1 });
+        steps.extend([Action::Reads { instance: owner, events: 1 }, Action::Reopens(owner)]);
         steps.into_iter().find_map(|step| self.step(s, step))
     }
-}
 
-fn consumed(s: &State) -> bool {
-    usize::from(s.ledger_end()) == EVENTS && s.committed.is_some_and(|committed| usize::from(committed) == EVENTS)
+    fn consumed(&self, s: &State) -> bool {
+        usize::from(self.ledger_end(s)) == EVENTS
+            && s.committed.is_some_and(|committed| usize::from(committed) == EVENTS)
+    }
 }

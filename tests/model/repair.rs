@@ -69,7 +69,7 @@ impl World {
                 possible(repairer.stage == Stage::Remember)?;
                 let (at, outcome) = (item.position, settled(item));
                 t.repaired.push(Repaired { kind: repairer.kind, position: at, outcome, revision });
-                if self.off(Rule::OwnLedger) && t.ledger_end() == at {
+                if self.off(Rule::OwnLedger) && self.ledger_end(&t) == at {
                     t.ledger.push(Entry { from: at, to: at + 1, outcomes: vec![outcome], revision });
                 }
                 repairer.next = at + 1;

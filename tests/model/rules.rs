@@ -33,6 +33,8 @@ pub enum Rule {
     VersionByGroup,
     /// Only a replay with all effects remembers.
     WholeReplayRemembers,
+    /// What retention took away is attested as lost.
+    LossIsAttested,
     /// Of several events of one identity in a batch, all but the first are judged by the record that stands.
     JudgedByRecord,
 }

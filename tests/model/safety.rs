@@ -3,7 +3,7 @@
 use recordkeeper::event::{Outcome, Reason};
 
 use crate::repair::may_apply;
-use crate::world::{EVENTS, Effects, GROUPS, REQUEST, State, World};
+use crate::world::{EVENTS, Effects, Faults, GROUPS, REQUEST, State, World};
 
 impl World {
     /// What is wrong with a state; `None` where all promises hold.
@@ -15,7 +15,7 @@ impl World {
     }
 
     fn wrong_ledger(&self, s: &State) -> Option<String> {
-        let mut end = 0;
+        let mut end = self.begins;
         for entry in &s.ledger {
             if entry.from != end || entry.to <= entry.from || usize::from(entry.to - entry.from) != entry.outcomes.len()
             {
@@ -62,6 +62,7 @@ impl World {
         });
         match outcome {
             Outcome::Skipped => None,
+            Outcome::Lost if at < s.log_start => None,
             Outcome::Hole | Outcome::Lost => Some("an event stands there"),
             Outcome::Recorded if same.is_none_or(|record| record.origin != at) => Some("its record does not stand"),
             Outcome::Duplicate if same.is_none_or(|record| record.origin == at) => Some("no other one's record stands"),
@@ -99,8 +100,8 @@ impl World {
 
     /// Where nobody else writes and nothing is skipped, the first event of an identity is the one that is recorded.
     fn wrong_order(&self, s: &State) -> Option<String> {
-        let alone = self.faults.strangers + self.faults.skips + self.faults.replays + self.faults.redrives == 0;
-        if !alone || self.faults.deploys > 0 {
+        let Faults { strangers, skips, replays, redrives, deploys, trims, .. } = self.faults;
+        if strangers + skips + replays + redrives + deploys + trims + self.begins > 0 {
             return None;
         }
         (0..EVENTS as u8).find_map(|at| {

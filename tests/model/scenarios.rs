@@ -94,10 +94,11 @@ const NONE: Faults = Faults {
     deploys: 0,
     replays: 0,
     redrives: 0,
+    trims: 0,
 };
 
 fn world(log: [Event; 3], mapping: [[Option<Effects>; 2]; 2], batches_in_flight: usize, faults: Faults) -> World {
-    World { log, mapping, batches_in_flight, faults, off: None }
+    World { log, mapping, begins: 0, batches_in_flight, faults, off: None }
 }
 
 /// Instances die, partitions move, answers are lost.
@@ -110,6 +111,13 @@ fn unrest(log: [Event; 3]) -> World {
 fn moved_checkpoints(log: [Event; 3]) -> World {
     let faults = Faults { crashes: 1, flushes: 1, resets: 1, skips: 1, lost: 1, ..NONE };
     world(log, [PLAIN; 2], 1, large(faults, Faults { moves: 1, lost: 0, flushes: 0, ..faults }))
+}
+
+/// Retention takes events away, of a group that did not begin at the log's start; checkpoints are moved.
+fn trimmed(begins: u8) -> World {
+    let faults = Faults { crashes: 1, resets: 1, trims: 1, ..NONE };
+    let faults = large(faults, Faults { moves: 1, trims: 2, resets: 0, ..faults });
+    World { begins, ..world(DUPLICATE, [PLAIN; 2], 1, faults) }
 }
 
 /// Somebody else writes to the same tables.
@@ -181,6 +189,12 @@ fn checkpoints_that_are_moved_or_expire() {
 }
 
 #[test]
+fn a_log_whose_beginning_is_gone() {
+    holds(&trimmed(0));
+    holds(&trimmed(1));
+}
+
+#[test]
 fn somebody_else_stores_the_same_event_and_never_comes_back() {
     holds(&strangers(DUPLICATE));
     holds(&strangers(CONFLICT));
@@ -227,6 +241,7 @@ fn every_rule_is_needed() {
     is_missed(Rule::Reread, unrest(DUPLICATE));
     is_missed(Rule::StartLower, moved_checkpoints(DUPLICATE));
     is_missed(Rule::StartBelow, moved_checkpoints(DUPLICATE));
+    is_missed(Rule::LossIsAttested, trimmed(0));
     is_missed(Rule::DigestOfContent, deployed(DUPLICATE, PLAIN, WIDER));
     is_missed(Rule::OwnLedger, replayed(PLAIN));
     is_missed(Rule::RepairUnasked, replayed(WIDER));

@@ -22,9 +22,11 @@ pub enum Action {
     Deployed,
     CheckpointMoved(Option<u8>),
     SkipOrdered,
+    Trimmed(u8),
     Assigned(usize),
     Dies(usize),
     Opens(usize),
+    Reopens(usize),
     Reads { instance: usize, events: u8 },
     Inserts { instance: usize, batch: usize, item: usize, lost: bool },
     Applies { instance: usize, item: usize, effect: u8, lost: bool },
@@ -82,12 +84,16 @@ impl World {
     /// Every step that may be possible; [`World::step`] tells.
     pub fn steps(&self, s: &State, out: &mut Vec<Action>) {
         out.extend([Action::CacheFlushed, Action::StrangerStores, Action::Deployed, Action::SkipOrdered]);
+        if s.left.trims > 0 {
+            out.extend((s.log_start + 1..=EVENTS as u8).map(Action::Trimmed));
+        }
         if s.left.resets > 0 {
             out.extend((0..=EVENTS as u8).map(|to| Action::CheckpointMoved(Some(to))));
             out.push(Action::CheckpointMoved(None));
         }
         for instance in 0..s.instances.len() {
             out.extend([Action::Assigned(instance), Action::Dies(instance), Action::Opens(instance)]);
+            out.push(Action::Reopens(instance));
             let Some(lane) = &s.instances[instance].lane else { continue };
             out.extend([1, 2].map(|events| Action::Reads { instance, events }));
             for (index, batch) in lane.batches.iter().enumerate() {
@@ -139,16 +145,23 @@ impl World {
                 Some(t)
             }
             Action::SkipOrdered => {
-                let end = s.ledger_end();
+                let end = self.ledger_end(s);
                 possible(s.left.skips > 0 && s.owner().is_none() && usize::from(end) < EVENTS)?;
-                let log = (Position::Begin, position(EVENTS as u8));
-                let moved = protocol::move_to(position(end + 1), (Position::Begin, position(end)), log);
+                let log = (position(s.log_start), position(EVENTS as u8));
+                let moved = protocol::move_to(position(end + 1), (position(self.begins), position(end)), log);
                 possible(matches!(moved, Ok(protocol::Move::Skip { .. })))?;
                 let mut t = s.clone();
                 t.left.skips -= 1;
                 let outcomes = vec![Outcome::Skipped];
                 t.ledger.push(Entry { from: end, to: end + 1, outcomes, revision: s.revision });
                 t.committed = Some(end + 1);
+                Some(t)
+            }
+            Action::Trimmed(to) => {
+                possible(s.left.trims > 0 && to > s.log_start)?;
+                let mut t = s.clone();
+                t.left.trims -= 1;
+                t.log_start = to;
                 Some(t)
             }
             Action::Assigned(instance) => self.assigned(s, instance),
@@ -160,6 +173,16 @@ impl World {
                 Some(t)
             }
             Action::Opens(instance) => self.opens(s, instance),
+            Action::Reopens(instance) => {
+                // What it was to read is gone: the source looks anew, once the lane has drained.
+                let lane = s.instances[instance].lane.as_ref()?;
+                let drained = lane.batches.is_empty() && lane.pending.is_empty();
+                possible(s.instances[instance].life == Life::Owner && drained && lane.read < s.log_start)?;
+                let mut t = s.clone();
+                t.instances[instance].checkpoint = t.committed;
+                t.instances[instance].lane = None;
+                Some(t)
+            }
             Action::Reads { instance, events } => self.reads(s, instance, events),
             Action::Inserts { instance, batch, item, lost } => self.inserts(s, instance, batch, item, lost),
             Action::Applies { instance, item, effect, lost } => self.applies(s, instance, item, effect, lost),
@@ -193,20 +216,27 @@ impl World {
     fn opens(&self, s: &State, instance: usize) -> Option<State> {
         let Instance { life, checkpoint, lane, .. } = &s.instances[instance];
         possible(*life == Life::Owner && lane.is_none())?;
-        let (checkpoint, end) = (checkpoint.map(position), position(s.ledger_end()));
+        let (checkpoint, end, log_start) =
+            (checkpoint.map(position), position(self.ledger_end(s)), position(s.log_start));
+        let begin = s.ledger.first().map_or(end, |entry| position(entry.from));
+        let sound = protocol::lane_start(checkpoint, begin, end, log_start);
         let start = if self.off(Rule::StartLower) {
             checkpoint.unwrap_or(end)
         } else if self.off(Rule::StartBelow) {
             checkpoint.unwrap_or(end).max(end)
         } else {
-            protocol::lane_start(checkpoint, Position::Begin, end, Position::Begin).after
+            sound.after
         };
+        let mut pending = Pending::new(end);
+        if let Some((_, to)) = sound.lost.filter(|_| !self.off(Rule::LossIsAttested)) {
+            pending.push(to, Outcome::Lost);
+        }
         let mut t = s.clone();
         t.instances[instance].lane = Some(Lane {
             read: count(start),
             batches: Vec::new(),
             processed: count(start),
-            pending: Pending::new(end),
+            pending,
             told: t.instances[instance].checkpoint,
         });
         Some(t)
@@ -216,7 +246,7 @@ impl World {
         let Instance { life, revision, lane, .. } = &s.instances[instance];
         let lane = lane.as_ref()?;
         let room = lane.batches.len() < self.batches_in_flight && usize::from(lane.read + events) <= EVENTS;
-        possible(*life == Life::Owner && room)?;
+        possible(*life == Life::Owner && room && lane.read >= s.log_start)?;
         let believed = count(lane.pending.ledger_end());
         let items = (lane.read..lane.read + events).map(|at| {
             let attested = if at < believed { s.attested(at) } else { None };
@@ -421,7 +451,7 @@ impl World {
                 t.instances[instance].lane = None;
                 return Some(t);
             }
-            let end = position(s.ledger_end());
+            let end = position(self.ledger_end(s));
             match protocol::refused_append(portion.from, "mine", Some((end, "last"))) {
                 Extended::Found | Extended::Others => lane.pending.attested_to(end),
                 Extended::Nowhere => panic!("refused, and the chain ends where the lane believed"),

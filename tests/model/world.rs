@@ -69,6 +69,8 @@ pub struct Faults {
     pub replays: u8,
     /// A redrive is started.
     pub redrives: u8,
+    /// Retention takes the log's oldest events away.
+    pub trims: u8,
 }
 
 /// A world to explore.
@@ -78,6 +80,8 @@ pub struct World {
     pub log: [Event; EVENTS],
     /// By revision and identity; `None` where the revision's schema refuses it.
     pub mapping: [[Option<Effects>; IDS]; 2],
+    /// Where the group began: what lies below is not its own.
+    pub begins: u8,
     /// Batches that a lane has under way at most.
     pub batches_in_flight: usize,
     /// What may go wrong.
@@ -95,6 +99,11 @@ impl World {
     /// The event at a position.
     pub fn event(&self, position: u8) -> Event {
         self.log[usize::from(position)]
+    }
+
+    /// Where the ledger ends.
+    pub fn ledger_end(&self, s: &State) -> u8 {
+        s.ledger.last().map_or(self.begins, |entry| entry.to)
     }
 
     /// Whether a rule is switched off.
@@ -272,6 +281,8 @@ pub struct State {
     pub ledger: Vec<Entry>,
     pub repaired: Vec<Repaired>,
     pub committed: Option<u8>,
+    /// Events below are gone from the log.
+    pub log_start: u8,
     /// Whether a tool moved the checkpoint, and nobody has set it right since.
     pub moved: bool,
     /// Whether a checkpoint was taken below an earlier one.
@@ -296,16 +307,12 @@ impl State {
             ledger: Vec::new(),
             repaired: Vec::new(),
             committed: None,
+            log_start: 0,
             moved: false,
             went_back: false,
             revision: 0,
             left: faults,
         }
-    }
-
-    /// Where the ledger ends.
-    pub fn ledger_end(&self) -> u8 {
-        self.ledger.last().map_or(0, |entry| entry.to)
     }
 
     /// What the ledger holds of a position.
