@@ -46,16 +46,16 @@ impl Running {
         Self { child: command.spawn().unwrap(), log }
     }
 
-    fn stderr(&self) -> String {
+    pub fn stderr(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
     /// Waits until the log has a line with this text; gives the line.
-    async fn line_with(&self, wanted: &str) -> String {
+    pub async fn line_with(&self, wanted: &str) -> String {
         until(wanted, async || self.stderr().lines().find(|line| line.contains(wanted)).map(str::to_owned)).await
     }
 
-    async fn admin(&self) -> String {
+    pub async fn admin(&self) -> String {
         let line: Value = serde_json::from_str(&self.line_with("admin port listens").await).unwrap();
         line["address"].as_str().unwrap().to_owned()
     }
@@ -82,7 +82,7 @@ impl Running {
     }
 }
 
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     for _ in 0..600 {
         if let Some(found) = look().await {
             return found;
@@ -101,7 +101,7 @@ pub async fn attested(deployment: &Deployment) {
 }
 
 /// Status line, headers and body of a page.
-async fn page(address: &str, path: &str) -> String {
+pub async fn page(address: &str, path: &str) -> String {
     let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).await.unwrap();

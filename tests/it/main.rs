@@ -10,6 +10,7 @@ mod fault_proxy;
 mod field;
 mod generate;
 mod ledger;
+mod log;
 mod policies;
 mod reset;
 mod services;
