@@ -69,6 +69,11 @@ impl Running {
         assert!(sent.unwrap().success());
     }
 
+    /// As kill -9 does.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
     /// The exit code and standard output, once it ended within its deadline.
     pub async fn ended(mut self) -> (Option<i32>, String) {
         let mut stdout = self.child.stdout.take().unwrap();

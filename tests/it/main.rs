@@ -5,6 +5,7 @@ mod cases;
 mod config;
 mod dedupe;
 mod deployment;
+mod durability;
 mod examples;
 mod fault_proxy;
 mod field;

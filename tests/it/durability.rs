@@ -1,0 +1,115 @@
+//! Answers that are lost, and a death in the middle: what is said to be done is done, once.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::deployment::{Deployment, Event, header, plain, text};
+use crate::fault_proxy::{Fault, FaultProxy};
+use crate::field::{Running, until};
+use crate::ledger;
+use crate::slow_relay::SlowRelay;
+
+const WALLET: &str = "evm:1:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed";
+
+fn event(id: &str, kind: &str, data: Value) -> Event {
+    let value = json!({"specversion": "1.0", "id": id, "source": "/field", "type": kind, "data": data});
+    Event::new("wallet-events", "k", value.to_string())
+}
+
+fn status(id: &str, version: u64, status: &str) -> Event {
+    event(id, "wallet.status_changed", json!({"wallet_id": WALLET, "wallet_status": status, "version": version}))
+}
+
+/// c-17: the store applies, then cuts the connection, for inserts, for versioned updates, for transactions: this very delivery is
+/// recognised, nothing is doubled, no conflict, no dead letter, and the request is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_applied_without_an_answer_is_recognised() {
+    for transactional in [false, true] {
+        let deployment = Deployment::start("c17", "wallets", 1).await;
+        if transactional {
+            let file = deployment.dir.join("pipelines/wallets.yaml");
+            let pipeline = std::fs::read_to_string(&file).unwrap();
+            let format = "    format: cloudevents\n";
+            let changed = pipeline.replace(format, &format!("{format}    consistency: transactional\n"));
+            assert_ne!(changed, pipeline);
+            std::fs::write(&file, changed).unwrap();
+        }
+        let wanted = json!({"user_id": "u", "chain": "evm:1", "custody": "hsm", "alias": "main"});
+        let granted = json!({"user_id": "u", "wallet_id": WALLET, "role": "owner", "scopes": ["sign"],
+            "granted_by": "admin", "version": 1});
+        let events = [
+            status("one", 1, "active"),
+            status("two", 2, "frozen"),
+            event("grant", "mapping.granted", granted),
+            event("request", "wallet.requested", wanted),
+            status("three", 3, "closed"),
+        ];
+        deployment.publish(&events).await;
+        let store = FaultProxy::start(&deployment.dynamodb).await;
+        // Judges, states, ledger: whichever comes first, all of the first calls lose their answers.
+        for _ in 0..6 {
+            store.next("BatchExecuteStatement", Fault::CutAfterApply);
+            store.next("ExecuteTransaction", Fault::CutAfterApply);
+        }
+        let run = deployment.run_with(&[("AWS_ENDPOINT_URL_DYNAMODB", &store.endpoint)]).await;
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        run.assert_sums();
+        assert_eq!((run.count("consumed"), run.count("recorded")), (5, 5), "{} {}", run.summary, run.stderr);
+        assert!(store.calls(if transactional { "ExecuteTransaction" } else { "BatchExecuteStatement" }) > 6);
+        assert_eq!(deployment.read_topic(&deployment.dead_letters).len(), 0);
+        assert_eq!(deployment.scan("wallet_records").await.len(), 5);
+        assert_eq!(plain(&deployment.scan("wallet_inventory").await[0])["wallet_status"], "closed");
+        assert_eq!(deployment.scan("user_wallet_mapping").await.len(), 1);
+        let requests = deployment.read_topic(&deployment.requests).len();
+        assert_eq!(requests, 1, "one request, acknowledged once");
+        assert_eq!(ledger::assert_holds(&deployment, 5).await[0].outcomes, ["r"; 5]);
+    }
+}
+
+async fn recorded(deployment: &Deployment) -> BTreeSet<String> {
+    deployment.scan("wallet_records").await.iter().map(|record| text(record, "event_id").to_owned()).collect()
+}
+
+/// c-21: several batches in flight over a slow store, a poison event among them, killed once its dead letter is out: nothing that
+/// was not durable is checkpointed, and after the restart nothing is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_death_after_a_dead_letter_leaves_nothing_behind_it() {
+    let deployment = Deployment::start("c21", "wallets", 1).await;
+    let mut events: Vec<Event> = (0..60).map(|n| status(&format!("{n:02}"), n, "active")).collect();
+    events[50] = Event::new("wallet-events", "k", "no event");
+    deployment.publish(&events).await;
+    let upstream = deployment.dynamodb.strip_prefix("http://").unwrap();
+    let slow = SlowRelay::start(upstream, Duration::from_millis(400)).await;
+    let endpoint = format!("http://{}", slow.address);
+    let env = [
+        ("AWS_ENDPOINT_URL_DYNAMODB", endpoint.as_str()),
+        ("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "10"),
+        ("RECORDKEEPER_ENGINE_BATCHES_IN_FLIGHT", "4"),
+        ("RECORDKEEPER_KAFKA_GROUP_INSTANCE_ID", "one"),
+    ];
+    let run = Running::start(&deployment, "run.log", &["run"], &env);
+    until("the dead letter", async || (!deployment.read_topic(&deployment.dead_letters).is_empty()).then_some(()))
+        .await;
+    run.kill().await;
+
+    let committed = deployment.committed("wallet-events", 1)[&0].max(0);
+    let attested = ledger::chains(&deployment).await.first().map_or(0, |chain| chain.end);
+    assert!(u64::try_from(committed).unwrap() <= attested);
+    let stored = recorded(&deployment).await;
+    for offset in (0..attested).filter(|offset| *offset != 50) {
+        assert!(stored.contains(&format!("{offset:02}")), "{offset} is attested, and not stored");
+    }
+
+    let run = deployment.run_with(&env[1..]).await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    run.assert_sums();
+    assert_eq!(recorded(&deployment).await.len(), 59);
+    let letters = deployment.read_topic(&deployment.dead_letters);
+    let origins: BTreeSet<_> = letters.iter().map(|letter| header(letter, "recordkeeper-origin-offset")).collect();
+    assert_eq!(origins, BTreeSet::from([Some("50")]));
+    let chain = &ledger::assert_holds(&deployment, 60).await[0];
+    assert_eq!(chain.outcomes.iter().filter(|outcome| *outcome == "r").count(), 59);
+    assert_eq!(chain.outcomes[50], "xu");
+}
