@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use rdkafka::Message as _;
 use serde_json::{Value, json};
 
-use crate::deployment::{Deployment, Event, header, plain, text};
+use crate::deployment::{Deployment, Event, RUN_MAX, header, plain, text};
 use crate::fault_proxy::{Fault, FaultProxy};
-use crate::field::{Running, until};
-use crate::ledger;
+use crate::field::{Running, attested, until};
 use crate::slow_relay::SlowRelay;
+use crate::{ledger, services};
 
 const WALLET: &str = "evm:1:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed";
 
@@ -112,4 +113,37 @@ async fn a_death_after_a_dead_letter_leaves_nothing_behind_it() {
     let chain = &ledger::assert_holds(&deployment, 60).await[0];
     assert_eq!(chain.outcomes.iter().filter(|outcome| *outcome == "r").count(), 59);
     assert_eq!(chain.outcomes[50], "xu");
+}
+
+/// c-24: the dead-letter topic goes away at run time: the partition waits at that event, with an alert, others go on, and
+/// nothing is lost once it is back.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_dead_letter_topic_a_partition_waits_and_loses_nothing() {
+    let deployment = Deployment::start("c24", "wallets", 2).await;
+    let on = |partition: i32, event: Event| Event { partition: Some(partition), ..event };
+    deployment.publish(&[on(0, status("first", 1, "active"))]).await;
+    let run = Running::start(&deployment, "run.log", &["run"], &[("RECORDKEEPER_KAFKA_MESSAGE_TIMEOUT", "1s")]);
+    attested(&deployment).await;
+    services::kafka().await.delete_topic(&deployment.dead_letters).await;
+    let poison = Event::new("wallet-events", "k", "no event");
+    deployment
+        .publish(&[on(0, poison), on(0, status("behind", 2, "frozen")), on(1, status("beside", 3, "closed"))])
+        .await;
+    run.line_with("\"alert\":\"stalled_partition\"").await;
+    until("the other partition", async || recorded(&deployment).await.contains("beside").then_some(())).await;
+    assert_eq!(deployment.committed("wallet-events", 2)[&0], 1, "not past the event whose letter is not out");
+
+    services::kafka().await.create_topic(&deployment.dead_letters, 1, &[("max.message.bytes", "2200000")]).await;
+    let all_of_it = async {
+        // A client of a topic that was gone looks for it only now and then.
+        while deployment.committed("wallet-events", 2)[&0] != 3 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(RUN_MAX, all_of_it).await.expect("goes on");
+    assert_eq!(recorded(&deployment).await, BTreeSet::from(["first", "behind", "beside"].map(str::to_owned)));
+    let letters = deployment.read_topic(&deployment.dead_letters);
+    assert!(!letters.is_empty() && letters.iter().all(|letter| letter.payload() == Some(b"no event")));
+    run.terminate().await;
+    assert_eq!(run.ended().await.0, Some(0));
 }
