@@ -27,12 +27,12 @@ full: ## The end-to-end tests at full size: 200,000 events each
 
 model: ## The protocol's model on larger worlds: tens of millions of states each, some 4 GB
 	@scripts/prepare.sh build
-	RECORDKEEPER_MODEL_LARGE=1 cargo test --locked --release --test model -- --nocapture --test-threads 1
+	RECORDKEEPER_MODEL_LARGE=1 cargo test --locked --test model -- --nocapture --test-threads 1
 
 simulate: ## The simulation of faults with other seeds; SEEDS=N FIRST=N
 	@scripts/prepare.sh build
 	RECORDKEEPER_SIMULATE_SEEDS=$(or $(SEEDS),100000) RECORDKEEPER_SIMULATE_FIRST=$(or $(FIRST),10000) \
-		cargo test --locked --release --test simulation -- --nocapture
+		cargo test --locked --test simulation -- --nocapture
 
 mutations: ## Breaks each rule of the protocol in the code and shows that the tests notice
 	@scripts/prepare.sh test
