@@ -453,7 +453,7 @@ async fn cluster() -> Vec<Redis> {
     let mut create = tokio::process::Command::new("redis-cli");
     create.args(["--cluster", "create"]).args(addresses).args(["--cluster-yes"]);
     let created = create.output().await.unwrap();
-    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
+    assert!(created.status.success(), "{created:?}");
     for node in &nodes {
         while !String::from_utf8(node.send(&[b"CLUSTER", b"INFO"]).await).unwrap().contains("cluster_state:ok") {
             tokio::task::yield_now().await;
@@ -462,10 +462,11 @@ async fn cluster() -> Vec<Redis> {
     nodes
 }
 
-/// A free port whose bus port, 10,000 above, exists and is free as well.
+/// A free port whose bus port, 10,000 above, is free as well; both below those that the system gives to whoever asks for any
+/// (from 32,768 on), so that no other test takes them before the node does.
 fn cluster_port() -> u16 {
     loop {
-        let port = 20_000 + fastrand::u16(0..30_000);
+        let port = 11_000 + fastrand::u16(0..11_000);
         let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
         if free(port) && free(port + 10_000) {
             return port;
