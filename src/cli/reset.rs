@@ -172,9 +172,9 @@ async fn execute(
     let partitions: Vec<i32> = planned.iter().filter_map(|one| one.place.partition.name.parse().ok()).collect();
     let topic = args.topic.clone();
     let now = blocking(group, move |group| group.places(&topic, &partitions)).await?;
-    let stand = now.iter().zip(&planned);
-    let stand: Vec<_> =
-        stand.map(|(now, one)| (now.partition.clone(), now.checkpoint.unwrap_or(one.ledger_end))).collect();
+    let checkpoints: Vec<Option<Position>> = now.iter().map(|place| place.checkpoint).collect();
+    let stand = now.into_iter().zip(&planned);
+    let stand: Vec<_> = stand.map(|(now, one)| (now.partition, now.checkpoint.unwrap_or(one.ledger_end))).collect();
     blocking(group, move |group| group.commit(&stand)).await?;
     // From here on nobody works, so what was shown is either true still or never will be again.
     for one in &planned {
@@ -182,11 +182,11 @@ async fn execute(
         let moved = end.is_some_and(|end| end.position != one.ledger_end);
         anyhow::ensure!(!moved, "{}: the group worked on meanwhile: look again", one.place.partition);
     }
-    for one in &planned {
+    for (one, checkpoint) in planned.iter().zip(checkpoints) {
         let order = Order {
             reason: args.reason.clone(),
             ledger_end: one.ledger_end,
-            checkpoint: one.place.checkpoint,
+            checkpoint,
             to: one.to,
             ordered_at: stored_now(),
             writer: run::writer(),
