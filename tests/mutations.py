@@ -54,8 +54,8 @@ MUTATIONS = {
     ),
     "the cache is asked during repair": (
         "src/pipeline/protocol.rs",
-        "pub fn asks_cache(attested: Option<Outcome>) -> bool {\n    attested.is_none()",
-        "pub fn asks_cache(_: Option<Outcome>) -> bool {\n    true",
+        "pub fn asks_cache(purpose: Purpose, attested: Option<Outcome>) -> bool {\n    purpose == Purpose::Live && attested.is_none()",
+        "pub fn asks_cache(_: Purpose, _: Option<Outcome>) -> bool {\n    true",
     ),
     "the cache settles this very delivery": (
         "src/pipeline/protocol.rs",

@@ -138,6 +138,7 @@ mod tests {
             }),
             correlation_id: "c".into(),
             traceparent: None,
+            corrects: None,
             wallet_id: Some("ext:1".into()),
         };
         let state = StateWrite {

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use crate::event::{Digest, Outcome, Position, SetDigest};
 use crate::guard::Backoff;
-use crate::ledger::{Appended, Chain, Entry, Ledger as _, Order, Outcomes};
+use crate::ledger::{Appended, Chain, Entry, Fills, Ledger as _, Order, Outcomes};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::{self, Extended, Move};
 use crate::source::kafka::{GroupPlace, Place};
@@ -219,6 +219,7 @@ async fn skip(
         outcomes,
         records: SetDigest::default(),
         record_count: 0,
+        fills: Fills::default(),
         revision: pipeline.revision().to_owned(),
         writer: run::writer(),
         nonce: order.nonce.clone(),

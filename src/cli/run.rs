@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Loaded, LogFormat, Override, Settings};
 use crate::dedupe::DedupeStore;
 use crate::engine::{Coordinator, Ending, Hosting, LaneLimits, Limits, WorkerParts};
+use crate::pipeline::protocol::Purpose;
 use crate::pipeline::{Parts, Patience, Pipeline};
 use crate::source::kafka::{GroupProtocol, KafkaSource};
 use crate::store::dynamodb::{StaticCredentials, tables};
@@ -233,6 +234,7 @@ async fn coordinator(
             Arc::new(backends::dynamo(settings, deployment.credentials.clone(), share, Some(&process.metrics)).await?);
         let parts_of_lane = Parts {
             group: pipeline.group().into(),
+            purpose: Purpose::Live,
             // Each lane sets its own.
             partition: Arc::new(crate::event::Partition::default()),
             pipeline: pipeline.clone(),

@@ -92,6 +92,7 @@ impl Attester {
             outcomes: portion.outcomes,
             records: portion.records,
             record_count: portion.record_count,
+            fills: portion.fills,
             revision: lane.parts.pipeline.revision().to_owned(),
             writer: self.writer.clone(),
             nonce: uuid::Uuid::new_v4().simple().to_string(),

@@ -142,6 +142,9 @@ impl Lane {
         for (position, digest) in done.digests {
             pending.push_digest(position, digest);
         }
+        for (position, origin) in done.fills {
+            pending.push_fill(position, origin);
+        }
         self.processed.set(at);
         self.held.set(self.held.get().saturating_sub(settled));
         self.parts.tally.settle(&done.tally);

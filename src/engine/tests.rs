@@ -15,9 +15,12 @@ use tokio_util::sync::CancellationToken;
 use super::{Coordinator, Ending, Hosting, LaneLimits, Limits, WorkerParts};
 use crate::dedupe::MemoryDedupe;
 use crate::event::{Digest, Outcome, PartitionRef, Position, Record, StateWrite};
-use crate::ledger::{Appended, Chain, ChainEnd, Entry, Ledger, Outcomes, StartItem};
+use crate::ledger::{Appended, Chain, ChainEnd, Entry, Fills, Ledger, Outcomes, StartItem};
+use crate::pipeline::protocol::Purpose;
 use crate::pipeline::{Parts, Patience, Pipeline};
-use crate::source::{Answer, Assignment, Checkpoint, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey};
+use crate::source::{
+    Answer, Assignment, Checkpoint, Provenance, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey,
+};
 use crate::store::{Changed, Inserted, RecordStore, Retry, RetryCause, TooLarge, Transacted, Transaction};
 use crate::telemetry::{Heartbeats, Metrics, Readiness};
 use crate::topic::{Message, Published, Topic};
@@ -224,6 +227,7 @@ fn garbage(name: &str, offset: u64, bytes: usize) -> SourceEvent {
         key: None,
         value: Some(0..bytes),
         headers: Vec::new(),
+        provenance: Provenance::Here,
     };
     SourceEvent::Batch(RawBatch { partition: partition(name), bytes: vec![b'x'; bytes], messages: vec![message] })
 }
@@ -267,6 +271,7 @@ impl World {
         let letters = Arc::new(Letters { held: holding, began: begin });
         let parts = Parts {
             group: "g".into(),
+            purpose: Purpose::Live,
             partition: partition(""),
             pipeline: Arc::new(Pipeline::compile(&specs[0]).unwrap()),
             dedupe: Arc::new(MemoryDedupe::new(NonZeroUsize::MIN, Duration::from_secs(1), &metrics)),
@@ -408,6 +413,7 @@ fn holding(world: &World, offsets: std::ops::Range<u64>) {
         outcomes,
         records: crate::event::SetDigest::default(),
         record_count: 0,
+        fills: Fills::default(),
         revision: String::new(),
         writer: String::new(),
         nonce: String::new(),

@@ -44,6 +44,8 @@ pub struct Record {
     pub correlation_id: String,
     /// W3C trace context, carried through.
     pub traceparent: Option<String>,
+    /// The content digest of the event as it was read first, where this is a corrected form of it.
+    pub corrects: Option<Digest>,
     /// The canonical id of the wallet that the record belongs to, if any.
     pub wallet_id: Option<String>,
 }

@@ -4,7 +4,7 @@
 
 use futures::future::BoxFuture;
 
-use super::{Appended, Chain, ChainEnd, Entry, Ledger, Order, Outcomes, StartItem};
+use super::{Appended, Chain, ChainEnd, Entry, Fills, Ledger, Order, Outcomes, StartItem};
 use crate::event::ids::escape_into;
 use crate::event::{Digest, FORMAT, Position, SetDigest};
 use crate::store::dynamodb::read::{Query, Range};
@@ -162,7 +162,7 @@ fn start_key(chain: &Chain) -> String {
 
 fn attributes(chain_key: &str, entry: &Entry) -> Attributes {
     let text = |text: &str| Value::Text(text.to_owned());
-    vec![
+    let mut attributes = vec![
         ("attested_at", text(&entry.attested_at)),
         ("digest", Value::Text(entry.digest(chain_key).hex())),
         ("format", Value::Number(FORMAT.to_string())),
@@ -176,7 +176,12 @@ fn attributes(chain_key: &str, entry: &Entry) -> Attributes {
         ("revision", text(&entry.revision)),
         ("to", Value::Text(entry.to.sort_key())),
         ("writer", text(&entry.writer)),
-    ]
+    ];
+    if !entry.fills.is_empty() {
+        let fills = entry.fills.texts().map(|(partition, offsets)| (partition.to_owned(), Value::Text(offsets)));
+        attributes.insert(2, ("fills", Value::map(fills.collect())));
+    }
+    attributes
 }
 
 fn appended(answer: Answer) -> Appended {
@@ -222,6 +227,7 @@ fn read(item: &Item) -> Result<(Entry, Digest), String> {
         to: position("to")?,
         outcomes: Outcomes::parse(text("outcomes")?).ok_or("outcomes cannot be read")?,
         records: SetDigest::from_hex(text("records")?).ok_or("records is no digest")?,
+        fills: read_fills(item)?,
         record_count: item.get("record_count").and_then(Value::integer).ok_or("record_count is no count")?,
         revision: text("revision")?.to_owned(),
         writer: text("writer")?.to_owned(),
@@ -230,6 +236,16 @@ fn read(item: &Item) -> Result<(Entry, Digest), String> {
         attested_at: text("attested_at")?.to_owned(),
     };
     Ok((entry, digest("digest")?))
+}
+
+fn read_fills(item: &Item) -> Result<Fills, String> {
+    let fills = match item.get("fills") {
+        None => return Ok(Fills::default()),
+        Some(Value::Map(fills)) => fills.iter().map(|(key, offsets)| Some((key.as_str(), offsets.text()?))),
+        Some(_) => return Err("fills is no map".to_owned()),
+    };
+    let fills: Option<Vec<(&str, &str)>> = fills.collect();
+    fills.and_then(Fills::parse).ok_or("fills cannot be read".to_owned())
 }
 
 fn read_start(item: &Item) -> Result<StartItem, String> {

@@ -4,6 +4,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::event::{Digest, Outcome, Position, SetDigest};
 
+use super::Fills;
+
 /// Consecutive positions of one outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Run {
@@ -91,6 +93,17 @@ impl Outcomes {
         out
     }
 
+    /// The first `count` positions.
+    pub fn first(&self, count: u64) -> Self {
+        let mut left = count;
+        let mut out = Self::default();
+        for run in &self.runs {
+            out.push(run.outcome, left.min(run.count));
+            left -= left.min(run.count);
+        }
+        out
+    }
+
     /// The stored form.
     pub fn text(&self) -> String {
         let mut out = String::with_capacity(self.runs.len() * 6);
@@ -130,6 +143,8 @@ pub struct Entry {
     pub records: SetDigest,
     /// How many records those are.
     pub record_count: u64,
+    /// Of the range's events, those that were read elsewhere first and now stand recorded: their positions there.
+    pub fills: Fills,
     /// The pipeline's revision.
     pub revision: String,
     /// Which process wrote it.
@@ -145,6 +160,8 @@ pub struct Entry {
 impl Entry {
     /// The most bytes that the outcomes of one entry may have in their stored form.
     pub const OUTCOME_BYTES_MAX: usize = 100_000;
+    /// From so many bytes of fills on the next ones go into the next entry.
+    pub const FILL_BYTES_MAX: usize = 100_000;
 
     /// The entry's digest in the chain with this key: over everything it holds, each part with its length in front.
     pub fn digest(&self, chain_key: &str) -> Digest {
@@ -167,6 +184,13 @@ impl Entry {
         ] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
+        }
+        // What fills nothing has the digest that it always had.
+        for (partition, offsets) in self.fills.texts() {
+            for part in [partition, &offsets] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part.as_bytes());
+            }
         }
         Digest(hash.finalize().into())
     }
@@ -204,6 +228,10 @@ mod tests {
             let rest = coded.skip(cut);
             prop_assert_eq!(rest.len(), coded.len().saturating_sub(cut));
             prop_assert_eq!(rest.get(0), coded.get(cut));
+            let mut whole = coded.first(cut);
+            prop_assert_eq!(whole.len(), coded.len().min(cut));
+            whole.extend(&rest);
+            prop_assert_eq!(whole, coded);
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod dynamodb;
 mod entry;
+mod fills;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::event::{Digest, PartitionRef, Position};
 use crate::store::Retry;
 
 pub use entry::{Entry, Outcomes, Run};
+pub use fills::Fills;
 
 /// Which chain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

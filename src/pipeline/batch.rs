@@ -3,7 +3,7 @@
 use crate::event::{Digest, Origin, Outcome, Position, Reason, Refusal};
 use crate::guard::failpoint;
 use crate::ledger::{Chain, Entry};
-use crate::source::RawBatch;
+use crate::source::{Provenance, RawBatch};
 use crate::telemetry::BatchTally;
 use crate::telemetry::metrics::Stage;
 
@@ -11,7 +11,7 @@ use super::apply::apply;
 use super::item::{Fate, Item};
 use super::judge::{judge, look_up, remember};
 use super::parts::Parts;
-use super::protocol::{self, Repair, Settled};
+use super::protocol::{self, Effects, Repair, Settled};
 use super::request;
 use super::route::{Delivery, Mapped, Prepared};
 use super::settle::{Again, ask};
@@ -32,6 +32,8 @@ pub struct Done {
     pub outcomes: Vec<(Position, Outcome)>,
     /// Digests of the records whose origin is one of these positions, in the positions' order.
     pub digests: Vec<(Position, Digest)>,
+    /// Of the events that were read elsewhere first and now stand recorded: the position here, and their origin.
+    pub fills: Vec<(Position, Origin)>,
     /// For the counters.
     pub tally: BatchTally,
 }
@@ -96,22 +98,16 @@ fn prepare(parts: &Parts, batch: &RawBatch) -> Vec<Item> {
     let mut headers = Vec::new();
     let mut items = Vec::with_capacity(batch.messages.len());
     for (index, raw) in batch.messages.iter().enumerate() {
-        let origin = Origin { partition: parts.partition.clone(), position: raw.position };
-        headers.clear();
-        headers.extend(raw.headers.iter().map(|(name, value)| {
-            let name = std::str::from_utf8(batch.slice(name)).unwrap_or_default();
-            (name, value.as_ref().map(|value| batch.slice(value)))
-        }));
-        let delivery = Delivery {
-            origin: &origin,
-            timestamp_ms: raw.timestamp_ms,
-            key: raw.key.as_ref().map(|key| batch.slice(key)),
-            value: raw.value.as_ref().map(|value| batch.slice(value)),
-            headers: &headers,
+        let (origin, origin_text, carried) = match &raw.provenance {
+            Provenance::Carried(carried) => (carried.origin.clone(), carried.origin.text(), Some(carried.clone())),
+            Provenance::Here | Provenance::LeftOut(_) => {
+                let origin = Origin { partition: parts.partition.clone(), position: raw.position };
+                (origin, format!("{prefix}|{}", raw.position), None)
+            }
         };
-        let origin_text = format!("{prefix}|{}", raw.position);
         let mut item = Item {
             message: index,
+            position: raw.position,
             origin_text,
             route: None,
             content_digest: None,
@@ -119,12 +115,31 @@ fn prepare(parts: &Parts, batch: &RawBatch) -> Vec<Item> {
             fate: Fate::Settled(Outcome::Skipped),
             conflicting: None,
             digests: Vec::new(),
-            origin: origin.clone(),
+            origin,
+            carried,
+        };
+        if let Provenance::LeftOut(outcome) = raw.provenance {
+            item.fate = Fate::Settled(outcome);
+            items.push(item);
+            continue;
+        }
+        headers.clear();
+        headers.extend(raw.headers.iter().map(|(name, value)| {
+            let name = std::str::from_utf8(batch.slice(name)).unwrap_or_default();
+            (name, value.as_ref().map(|value| batch.slice(value)))
+        }));
+        let delivery = Delivery {
+            origin: &item.origin,
+            timestamp_ms: raw.timestamp_ms,
+            key: raw.key.as_ref().map(|key| batch.slice(key)),
+            value: raw.value.as_ref().map(|value| batch.slice(value)),
+            headers: &headers,
         };
         match parts.pipeline.prepare(&delivery) {
-            Prepared::Event(mapped) => {
+            Prepared::Event(mut mapped) => {
                 item.route = mapped.records.first().map(|judge| judge.names.clone());
                 item.content_digest = Some(mapped.content_digest);
+                restrict(parts, &item, &mut mapped);
                 item.fate = match over_limits(parts, &mapped) {
                     Some(refusal) => Fate::Refused(refusal),
                     None if mapped.records.is_empty() => {
@@ -145,6 +160,20 @@ fn prepare(parts: &Parts, batch: &RawBatch) -> Vec<Item> {
     items
 }
 
+/// Takes away what the run does not apply, and notes what a corrected event stands for.
+fn restrict(parts: &Parts, item: &Item, mapped: &mut Mapped) {
+    let effects = parts.purpose.effects();
+    if effects < Effects::State {
+        mapped.states.clear();
+    }
+    if effects < Effects::All {
+        mapped.request = None;
+    }
+    if let Some(corrects) = item.corrects() {
+        mapped.records.iter_mut().for_each(|record| record.corrects = Some(*corrects));
+    }
+}
+
 fn over_limits(parts: &Parts, mapped: &Mapped) -> Option<Refusal> {
     let records = mapped.records.iter().filter_map(|record| parts.store.check_record(record).err());
     let states = mapped.states.iter().filter_map(|write| parts.store.check_state(write).err());
@@ -162,7 +191,8 @@ fn over_limits(parts: &Parts, mapped: &Mapped) -> Option<Refusal> {
 /// At positions that the ledger holds already: a dead letter, a skip or a gap is left alone; a recorded event or a duplicate
 /// is done again, and keeps its outcome also where today's pipeline would refuse it.
 async fn keep_attested(parts: &Parts, chain: &Chain, ledger_end: Position, items: &mut [Item]) {
-    let (Some(first), Some(last)) = (items.first().map(Item::position), items.last().map(Item::position)) else {
+    let (Some(first), Some(last)) = (items.first().map(|item| item.position), items.last().map(|item| item.position))
+    else {
         return;
     };
     if first > ledger_end {
@@ -171,7 +201,7 @@ async fn keep_attested(parts: &Parts, chain: &Chain, ledger_end: Position, items
     let entries = attested_entries(parts, chain, first, last.min(ledger_end)).await;
     let mut entries = entries.iter().peekable();
     for item in items {
-        let position = item.position();
+        let position = item.position;
         while entries.next_if(|entry| entry.to < position).is_some() {}
         let Some(entry) = entries.peek().filter(|entry| entry.from < position) else { continue };
         let index = position.next_offset().saturating_sub(entry.from.next_offset() + 1);
@@ -201,9 +231,9 @@ async fn attested_entries(parts: &Parts, chain: &Chain, first: Position, last: P
 }
 
 fn finish(items: Vec<Item>, tally: BatchTally) -> Done {
-    let mut done = Done { outcomes: Vec::with_capacity(items.len()), digests: Vec::new(), tally };
+    let mut done = Done { outcomes: Vec::with_capacity(items.len()), digests: Vec::new(), fills: Vec::new(), tally };
     for item in items {
-        let position = item.position();
+        let position = item.position;
         let settled = match &item.fate {
             Fate::Live { own: true, .. } => Settled::Own,
             Fate::Live { own: false, .. } => Settled::Copy,
@@ -225,6 +255,9 @@ fn finish(items: Vec<Item>, tally: BatchTally) -> Done {
             Outcome::DeadLettered(reason) => done.tally.dead_letter(reason),
         }
         done.outcomes.push((position, outcome));
+        if item.carried.is_some() && matches!(outcome, Outcome::Recorded | Outcome::Duplicate) {
+            done.fills.push((position, item.origin));
+        }
         done.digests.extend(item.digests.into_iter().map(|digest| (position, digest)));
     }
     done

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::event::{Digest, Origin, Outcome, Position, Refusal, RouteNames};
+use crate::source::Carried;
 use crate::store::Standing;
 use crate::telemetry::At;
 
@@ -13,8 +14,12 @@ use super::route::Mapped;
 pub(super) struct Item {
     /// Its index among the batch's messages.
     pub message: usize,
-    /// Where it stands.
+    /// Where it stands in the log that is read.
+    pub position: Position,
+    /// Where its event was read first.
     pub origin: Origin,
+    /// What an archive or a dead letter tells of it.
+    pub carried: Option<Box<Carried>>,
     /// The stored form of `origin`.
     pub origin_text: String,
     /// The route, where classification got that far.
@@ -56,14 +61,14 @@ pub(super) enum Fate {
 }
 
 impl Item {
-    /// The position.
-    pub fn position(&self) -> Position {
-        self.origin.position
+    /// Where its event was read first, for alerts.
+    pub fn at(&self) -> At<'_> {
+        At { offset: self.origin.position.offset(), ..At::partition(&self.origin.partition) }
     }
 
-    /// Where it is, for alerts.
-    pub fn at(&self) -> At<'_> {
-        At { offset: self.position().offset(), ..At::partition(&self.origin.partition) }
+    /// The content digest that it was read with first, where it is a corrected form.
+    pub fn corrects(&self) -> Option<&Digest> {
+        self.carried.as_ref()?.corrects.as_ref()
     }
 
     /// The identity (`source|id`), while it is known.

@@ -15,7 +15,9 @@ use super::settle::{Again, settle};
 /// Asks the cache for the open events; what it knows from another origin is a duplicate, all else stays open.
 pub(super) async fn look_up(parts: &Parts, items: &mut [Item]) {
     let asked: Vec<usize> = (0..items.len())
-        .filter(|index| matches!(items[*index].fate, Fate::Open(_)) && protocol::asks_cache(items[*index].attested))
+        .filter(|index| {
+            matches!(items[*index].fate, Fate::Open(_)) && protocol::asks_cache(parts.purpose, items[*index].attested)
+        })
         .collect();
     let ids: Vec<IdentityHash> =
         asked.iter().filter_map(|index| items[*index].identity()).map(IdentityHash::of).collect();
@@ -136,7 +138,7 @@ fn stored(item: &mut Item, record_digest: crate::event::Digest, written: bool) {
 fn take_verdict(parts: &Parts, item: &mut Item, standing: Standing, tally: &mut BatchTally) {
     let Fate::Open(mapped) = std::mem::replace(&mut item.fate, Fate::Settled(Outcome::Duplicate)) else { return };
     let digest = mapped.content_digest;
-    item.fate = match protocol::verdict(&digest, &item.origin_text, &standing) {
+    item.fate = match protocol::verdict(&digest, item.corrects(), &item.origin_text, &standing) {
         Verdict::Recorded { repeated } => {
             item.digests.push(standing.record_digest);
             Fate::Live { mapped, standing, own: true, repeated, written: false }
@@ -221,6 +223,9 @@ async fn transact(parts: &Parts, item: &mut Item, tally: &mut BatchTally) {
 
 /// Remembers what is done: judged, with all of its effects applied.
 pub(super) async fn remember(parts: &Parts, items: &[Item]) {
+    if !parts.purpose.remembers() {
+        return;
+    }
     let done: Vec<(IdentityHash, Known)> = items
         .iter()
         .filter_map(|item| {

@@ -29,17 +29,21 @@ pub(super) fn message(parts: &Parts, batch: &RawBatch, item: &Item, refusal: &Re
     add("origin-topic-id", partition.topic_id.clone());
     add("origin-epoch", partition.epoch.to_string());
     add("origin-partition", partition.name.clone());
-    add("origin-offset", item.position().to_string());
+    add("origin-offset", item.origin.position.to_string());
     add("origin-timestamp", raw.timestamp_ms.map(|ms| ms.to_string()).unwrap_or_default());
-    add("group", parts.group.to_string());
+    add("group", parts.pipeline.group().to_owned());
     add("pipeline", parts.pipeline.name().to_owned());
     add("route", item.route.as_ref().map(|names| names.route.clone()).unwrap_or_default());
     add("reason", refusal.reason.name().to_owned());
     add("detail", refusal.detail.clone());
     add("class", "permanent".to_owned());
-    add("attempt", "1".to_owned());
-    add("first-seen", first_seen(raw.timestamp_ms));
+    add("attempt", (item.carried.as_ref().map_or(0, |carried| carried.attempts) + 1).to_string());
+    let carried_first_seen = item.carried.as_ref().map(|carried| carried.first_seen.clone());
+    add("first-seen", carried_first_seen.unwrap_or_else(|| first_seen(raw.timestamp_ms)));
     add("content-digest", item.content_digest.map(|digest| digest.hex()).unwrap_or_default());
+    if let Some(corrects) = item.corrects() {
+        add("corrects", corrects.hex());
+    }
     Some(Message {
         key: owned(&raw.key),
         value: owned(&raw.value),

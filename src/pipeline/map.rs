@@ -74,6 +74,7 @@ pub(super) fn map(valid: &Valid<'_, '_>, identified: Identified) -> Result<Mappe
             names: classified.route.names.clone(),
             correlation_id: correlation_id.to_owned(),
             traceparent: traceparent.map(str::to_owned),
+            corrects: None,
             wallet_id,
         });
     }

@@ -10,13 +10,16 @@ use crate::telemetry::{Metrics, Tally};
 use crate::topic::Topic;
 
 use super::compile::Pipeline;
+use super::protocol::Purpose;
 use super::settle::Patience;
 
 /// Everything that a lane calls. Cheap to clone; one a lane.
 #[derive(Clone)]
 pub struct Parts {
-    /// The consumer group.
+    /// Whose ledger is kept: the consumer group, or a run of its own that reads again.
     pub group: Arc<str>,
+    /// What the run is for.
+    pub purpose: Purpose,
     /// The lane's partition.
     pub partition: PartitionRef,
     /// Decode, classify, validate, map.

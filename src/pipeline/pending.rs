@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::event::{Digest, Outcome, Position, SetDigest};
-use crate::ledger::{Entry, Outcomes};
+use crate::event::{Digest, Origin, Outcome, Position, SetDigest};
+use crate::ledger::{Entry, Fills, Outcomes};
 
 /// The low watermark of a lane as the ledger needs it. Grows at the top as batches complete in order; shrinks at the bottom
 /// as entries are appended, by this lane or by anybody else.
@@ -14,6 +14,8 @@ pub struct Pending {
     outcomes: Outcomes,
     /// Record digests with the position of their origin, in order.
     digests: VecDeque<(Position, Digest)>,
+    /// Positions whose events were read elsewhere first and stand recorded, with their origins, in order.
+    fills: VecDeque<(Position, Origin)>,
 }
 
 /// The part of a [`Pending`] that goes into one entry.
@@ -29,15 +31,23 @@ pub struct Portion {
     pub records: SetDigest,
     /// How many.
     pub record_count: u64,
+    /// What it fills in other chains.
+    pub fills: Fills,
 }
 
 impl Pending {
-    /// Runs of outcomes, or record digests, from which on it is full: about 5 MB.
+    /// Runs of outcomes, record digests, or fills, from which on it is full: about 5 MB.
     const HELD_MAX: usize = 100_000;
 
     /// Nothing done yet above this ledger end.
     pub fn new(ledger_end: Position) -> Self {
-        Self { from: ledger_end, to: ledger_end, outcomes: Outcomes::default(), digests: VecDeque::new() }
+        Self {
+            from: ledger_end,
+            to: ledger_end,
+            outcomes: Outcomes::default(),
+            digests: VecDeque::new(),
+            fills: VecDeque::new(),
+        }
     }
 
     /// Whether there is something to attest.
@@ -47,7 +57,7 @@ impl Pending {
 
     /// Whether so much waits for the ledger that nothing more should be begun.
     pub fn is_full(&self) -> bool {
-        self.outcomes.runs().len().max(self.digests.len()) >= Self::HELD_MAX
+        self.outcomes.runs().len().max(self.digests.len()).max(self.fills.len()) >= Self::HELD_MAX
     }
 
     /// Where the ledger ends, as far as this lane knows.
@@ -68,17 +78,33 @@ impl Pending {
         }
     }
 
+    /// Adds the origin of the event at `position`, which stands recorded and was read elsewhere first.
+    pub fn push_fill(&mut self, position: Position, origin: Origin) {
+        if position > self.from {
+            self.fills.push_back((position, origin));
+        }
+    }
+
     /// The lowest part that fits one entry.
     pub fn portion(&self) -> Portion {
-        let outcomes = self.outcomes.prefix(Entry::OUTCOME_BYTES_MAX);
-        let to = Position::before_offset(self.from.next_offset() + outcomes.len());
+        let mut outcomes = self.outcomes.prefix(Entry::OUTCOME_BYTES_MAX);
+        let mut to = Position::before_offset(self.from.next_offset() + outcomes.len());
+        let mut fills = Fills::default();
+        for (position, origin) in self.fills.iter().take_while(|(position, _)| *position <= to) {
+            fills.push(origin);
+            if fills.is_over(Entry::FILL_BYTES_MAX) {
+                to = *position;
+                outcomes = outcomes.first(self.from.distance_to(to));
+                break;
+            }
+        }
         let mut records = SetDigest::default();
         let mut record_count = 0;
         for (_, digest) in self.digests.iter().take_while(|(position, _)| *position <= to) {
             records.add(digest);
             record_count += 1;
         }
-        Portion { from: self.from, to, outcomes, records, record_count }
+        Portion { from: self.from, to, outcomes, records, record_count, fills }
     }
 
     /// The ledger now ends at `end`: what it holds is no longer pending. Never moves down.
@@ -91,6 +117,9 @@ impl Pending {
         self.to = self.to.max(end);
         while self.digests.front().is_some_and(|(position, _)| *position <= end) {
             self.digests.pop_front();
+        }
+        while self.fills.front().is_some_and(|(position, _)| *position <= end) {
+            self.fills.pop_front();
         }
     }
 }

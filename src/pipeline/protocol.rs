@@ -21,9 +21,9 @@ pub enum Verdict {
     Conflict,
 }
 
-/// The verdict on an event, given the record that stands under its identity.
-pub fn verdict(content_digest: &Digest, origin: &str, standing: &Standing) -> Verdict {
-    if standing.content_digest != *content_digest {
+/// The verdict on an event, given the record that stands under its identity. What an event corrects counts as the same event.
+pub fn verdict(content_digest: &Digest, corrects: Option<&Digest>, origin: &str, standing: &Standing) -> Verdict {
+    if standing.content_digest != *content_digest && corrects != Some(&standing.content_digest) {
         Verdict::Conflict
     } else if standing.origin == origin {
         Verdict::Recorded { repeated: true }
@@ -32,10 +32,46 @@ pub fn verdict(content_digest: &Digest, origin: &str, standing: &Standing) -> Ve
     }
 }
 
-/// Whether the cache is asked about an event. Not at a position that the ledger holds: a redelivery repairs, and the cache
-/// knows nothing of what has to be repaired.
-pub fn asks_cache(attested: Option<Outcome>) -> bool {
-    attested.is_none()
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Events are read for the first time, as far as the ledger knows.
+    Live,
+    /// Events are read again, from a log, an archive or the dead letters: so much of what they ask for is made sure of.
+    Repair(Effects),
+}
+
+/// How much of what an event asks for is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Effects {
+    /// Its records alone.
+    None,
+    /// Records and states.
+    State,
+    /// Records, states and requests.
+    All,
+}
+
+impl Purpose {
+    /// How much is applied.
+    pub fn effects(self) -> Effects {
+        match self {
+            Self::Live => Effects::All,
+            Self::Repair(effects) => effects,
+        }
+    }
+
+    /// Whether ids are remembered when all that is applied is applied. The cache settles later deliveries, so what was left
+    /// out here would never be made up for.
+    pub fn remembers(self) -> bool {
+        self.effects() == Effects::All
+    }
+}
+
+/// Whether the cache is asked about an event. Not at a position that the ledger holds, nor where events are read again: that
+/// repairs, and the cache knows nothing of what has to be repaired.
+pub fn asks_cache(purpose: Purpose, attested: Option<Outcome>) -> bool {
+    purpose == Purpose::Live && attested.is_none()
 }
 
 /// Whether the cache settles an event: known with the same content under another origin. This very delivery is not
@@ -227,10 +263,29 @@ mod tests {
     #[test]
     fn identity_is_judged_by_content_then_origin() {
         let digest = Digest::of(b"a");
-        assert_eq!(verdict(&digest, "o", &standing(b"a", "o")), Verdict::Recorded { repeated: true });
-        assert_eq!(verdict(&digest, "o", &standing(b"a", "p")), Verdict::Duplicate);
-        assert_eq!(verdict(&digest, "o", &standing(b"b", "o")), Verdict::Conflict);
-        assert_eq!(verdict(&digest, "o", &standing(b"b", "p")), Verdict::Conflict);
+        let judged = |content, origin| verdict(&digest, None, "o", &standing(content, origin));
+        assert_eq!(judged(b"a", "o"), Verdict::Recorded { repeated: true });
+        assert_eq!(judged(b"a", "p"), Verdict::Duplicate);
+        assert_eq!(judged(b"b", "o"), Verdict::Conflict);
+        assert_eq!(judged(b"b", "p"), Verdict::Conflict);
+    }
+
+    #[test]
+    fn what_an_event_corrects_is_the_same_event_and_nothing_else_is() {
+        let (digest, wrong) = (Digest::of(b"a"), Digest::of(b"b"));
+        let judged = |content, origin| verdict(&digest, Some(&wrong), "o", &standing(content, origin));
+        assert_eq!(judged(b"b", "o"), Verdict::Recorded { repeated: true });
+        assert_eq!(judged(b"a", "o"), Verdict::Recorded { repeated: true });
+        assert_eq!(judged(b"b", "p"), Verdict::Duplicate);
+        assert_eq!(judged(b"c", "o"), Verdict::Conflict);
+    }
+
+    #[test]
+    fn only_a_live_run_asks_the_cache_and_only_one_that_applies_all_tells_it() {
+        let repairs = [Effects::None, Effects::State, Effects::All].map(Purpose::Repair);
+        assert!(repairs.iter().all(|purpose| !asks_cache(*purpose, None)));
+        assert_eq!(repairs.map(Purpose::remembers), [false, false, true]);
+        assert!(Purpose::Live.remembers() && asks_cache(Purpose::Live, None));
     }
 
     #[test]
@@ -254,7 +309,7 @@ mod tests {
         }
         assert_eq!(outcome(Some(dead), Settled::Own), dead);
         assert_eq!(outcome(None, Settled::Refused(Reason::Schema)), dead);
-        assert!(!asks_cache(Some(Outcome::Recorded)) && asks_cache(None));
+        assert!(!asks_cache(Purpose::Live, Some(Outcome::Recorded)));
         assert!(!letter_goes_out(Some(Outcome::Recorded)) && letter_goes_out(None));
     }
 

@@ -4,13 +4,14 @@
 //! fail is the source as a whole ([`SourceError`]); an outage that the source rides out by itself is none.
 
 pub mod kafka;
+pub mod range;
 
 use std::ops::Range;
 
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
-use crate::event::{PartitionRef, Position};
+use crate::event::{Digest, Origin, Outcome, PartitionRef, Position};
 
 /// Key, value and headers of one message, as ranges into its batch's bytes.
 #[derive(Clone, Debug)]
@@ -25,6 +26,32 @@ pub struct RawMessage {
     pub value: Option<Range<usize>>,
     /// Names and values in order; names are UTF-8.
     pub headers: Vec<(Range<usize>, Option<Range<usize>>)>,
+    /// Where its event was read first.
+    pub provenance: Provenance,
+}
+
+/// Where a message's event was read first: what becomes its origin.
+#[derive(Clone, Debug)]
+pub enum Provenance {
+    /// At this very position.
+    Here,
+    /// Elsewhere: an archive or a dead letter carries it along.
+    Carried(Box<Carried>),
+    /// It is not to be processed; this is what becomes of the position.
+    LeftOut(Outcome),
+}
+
+/// What an archive or a dead letter tells of its event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// Where it was read first.
+    pub origin: Origin,
+    /// How often it was tried before.
+    pub attempts: u32,
+    /// When it came first, in the stored form; empty where that is unknown.
+    pub first_seen: String,
+    /// The content digest of the event that this one is a corrected form of.
+    pub corrects: Option<Digest>,
 }
 
 /// Consecutive messages of one partition in one allocation.

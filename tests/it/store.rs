@@ -9,7 +9,7 @@ use recordkeeper::event::{
     Digest, Group, Origin, Outcome, Partition, Position, Record, RouteNames, SetDigest, StateKey, StateValue,
     StateWrite, Version, ids,
 };
-use recordkeeper::ledger::{Appended, Chain, Entry, Ledger, Outcomes, StartItem};
+use recordkeeper::ledger::{Appended, Chain, Entry, Fills, Ledger, Outcomes, StartItem};
 use recordkeeper::store::dynamodb::read::{Page, Reader, RecordsOf};
 use recordkeeper::store::dynamodb::tables::{self, Made, TableOptions};
 use recordkeeper::store::dynamodb::{
@@ -87,6 +87,7 @@ fn record(id: &str, content: &str, offset: u64) -> Record {
         names: Arc::new(names),
         correlation_id: id.into(),
         traceparent: (offset.is_multiple_of(2)).then(|| "00-1-2-01".into()),
+        corrects: offset.is_multiple_of(3).then(|| Digest::of(b"before")),
         wallet_id: (!offset.is_multiple_of(7)).then(|| "evm:1:0xab".into()),
     }
 }
@@ -518,6 +519,16 @@ fn chain(group: &str) -> Chain {
     Chain { group: group.into(), partition: origin(0).partition, epoch: 0 }
 }
 
+/// Only every other entry fills something.
+fn fills(to: u64) -> Fills {
+    let mut fills = Fills::default();
+    if to.is_multiple_of(2) {
+        fills.push(&origin(to));
+        fills.push(&origin(to + 7));
+    }
+    fills
+}
+
 fn entry(from: Position, to: u64, nonce: &str, previous: Digest) -> Entry {
     let mut outcomes = Outcomes::default();
     outcomes.push(Outcome::Recorded, from.distance_to(Position::Offset(to)));
@@ -529,6 +540,7 @@ fn entry(from: Position, to: u64, nonce: &str, previous: Digest) -> Entry {
         outcomes,
         records,
         record_count: 1,
+        fills: fills(to),
         revision: "r1".into(),
         writer: "w1".into(),
         nonce: nonce.into(),

@@ -1,10 +1,10 @@
 //! Replay and redrive: the same steps for one event at a time, with a ledger of their own.
 
+use recordkeeper::pipeline::protocol::{self, Effects, Purpose};
+
 use crate::rules::Rule;
 use crate::steps::{Action, possible, settled};
-use crate::world::{
-    Apply, EVENTS, Entry, Fate, LETTER, REQUEST, Record, Repair, Repaired, Repairer, Stage, State, World,
-};
+use crate::world::{EVENTS, Entry, Fate, LETTER, REQUEST, Record, Repair, Repaired, Repairer, Stage, State, World};
 
 impl World {
     /// Every step of a replay or redrive that may be possible.
@@ -37,7 +37,8 @@ impl World {
                     Repair::Redrive => (repairer.next..EVENTS as u8).find(|at| s.letters & 1 << at != 0),
                 };
                 let at = at.filter(|at| usize::from(*at) < EVENTS)?;
-                let prepared = self.prepared(s, revision, at, None, self.off(Rule::RepairUnasked));
+                let asks = protocol::asks_cache(purpose(repairer.kind), None) || self.off(Rule::RepairUnasked);
+                let prepared = self.prepared(s, revision, at, None, asks);
                 repairer.stage = if prepared.fate == Fate::Open { Stage::Judge } else { Stage::Apply };
                 *item = Some(prepared);
             }
@@ -59,8 +60,7 @@ impl World {
             }
             (Action::RepairRemembers, Some(item)) => {
                 possible(repairer.stage == Stage::Apply && item.open == 0)?;
-                let whole = matches!(repairer.kind, Repair::Redrive | Repair::Replay(Apply::All));
-                if whole || self.off(Rule::WholeReplayRemembers) {
+                if purpose(repairer.kind).remembers() || self.off(Rule::WholeReplayRemembers) {
                     self.remember(&mut t, item, revision);
                 }
                 repairer.stage = Stage::Remember;
@@ -100,11 +100,18 @@ impl World {
     }
 }
 
+fn purpose(kind: Repair) -> Purpose {
+    Purpose::Repair(match kind {
+        Repair::Replay(effects) => effects,
+        Repair::Redrive => Effects::All,
+    })
+}
+
 /// The effects that a repair applies.
 pub fn may_apply(kind: Repair) -> u8 {
-    match kind {
-        Repair::Replay(Apply::None) => LETTER,
-        Repair::Replay(Apply::State) => !REQUEST,
-        Repair::Replay(Apply::All) | Repair::Redrive => !0,
+    match purpose(kind).effects() {
+        Effects::None => LETTER,
+        Effects::State => !REQUEST,
+        Effects::All => !0,
     }
 }

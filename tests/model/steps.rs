@@ -5,13 +5,13 @@ use std::sync::LazyLock;
 use recordkeeper::dedupe::Known;
 use recordkeeper::event::{Digest, Outcome, Position, Reason};
 use recordkeeper::pipeline::Pending;
-use recordkeeper::pipeline::protocol::{self, Extended, Settled, Verdict};
+use recordkeeper::pipeline::protocol::{self, Effects, Extended, Purpose, Settled, Verdict};
 use recordkeeper::store::Standing;
 
 use crate::rules::Rule;
 use crate::world::{
-    Apply, Batch, ELSEWHERE, EVENTS, Entry, Fate, Group, IDS, Instance, Item, LETTER, Lane, Life, REQUEST, Record,
-    Remembered, Repair, Stage, State, World,
+    Batch, ELSEWHERE, EVENTS, Entry, Fate, Group, IDS, Instance, Item, LETTER, Lane, Life, REQUEST, Record, Remembered,
+    Repair, Stage, State, World,
 };
 
 /// One step. Instances, batches and items by index.
@@ -250,7 +250,7 @@ impl World {
         let believed = count(lane.pending.ledger_end());
         let items = (lane.read..lane.read + events).map(|at| {
             let attested = if at < believed { s.attested(at) } else { None };
-            let asks = protocol::asks_cache(attested) || self.off(Rule::RepairUnasked);
+            let asks = protocol::asks_cache(Purpose::Live, attested) || self.off(Rule::RepairUnasked);
             self.prepared(s, *revision, at, attested, asks)
         });
         let mut batch = Batch { stage: Stage::Judge, items: items.collect() };
@@ -311,7 +311,7 @@ impl World {
         let digest = &FORMS.digests[usize::from(self.content(item.position, revision))];
         let origin = &FORMS.origins[usize::from(item.position)];
         let standing = &FORMS.standing[usize::from(record.content)][usize::from(record.origin)];
-        match protocol::verdict(digest, origin, standing) {
+        match protocol::verdict(digest, None, origin, standing) {
             Verdict::Recorded { .. } => Fate::Own { stored: false },
             Verdict::Duplicate => Fate::Copy,
             Verdict::Conflict => Fate::Refused(Reason::Conflict),
@@ -496,7 +496,7 @@ impl World {
 
     /// Every replay that may be started.
     pub fn replays() -> impl Iterator<Item = Repair> {
-        [Apply::None, Apply::State, Apply::All].into_iter().map(Repair::Replay)
+        [Effects::None, Effects::State, Effects::All].into_iter().map(Repair::Replay)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is in the world, and what may go wrong in it.
 
 use recordkeeper::event::{Outcome, Reason};
-use recordkeeper::pipeline::Pending;
+use recordkeeper::pipeline::{Pending, protocol};
 
 use crate::rules::Rule;
 
@@ -231,17 +231,9 @@ pub struct Instance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Repair {
     /// A replay that applies these effects.
-    Replay(Apply),
+    Replay(protocol::Effects),
     /// Dead letters once more.
     Redrive,
-}
-
-/// `--effects`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Apply {
-    None,
-    State,
-    All,
 }
 
 /// A replay or redrive under way; one event at a time.

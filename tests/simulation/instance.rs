@@ -10,6 +10,7 @@ use std::time::Duration;
 use recordkeeper::config::pipelines;
 use recordkeeper::engine::{Coordinator, Ending, Hosting, LaneLimits, Limits, WorkerParts};
 use recordkeeper::event::Partition;
+use recordkeeper::pipeline::protocol::Purpose;
 use recordkeeper::pipeline::{Parts, Patience, Pipeline};
 use recordkeeper::source::{SourceError, SourceEvent};
 use recordkeeper::telemetry::{Heartbeats, Metrics, Readiness};
@@ -135,6 +136,7 @@ fn parts(world: &Shared, metrics: &Arc<Metrics>, pipeline: &Arc<Pipeline>) -> Pa
     let seams = Arc::new(Seams(world.clone()));
     Parts {
         group: pipeline.group().into(),
+        purpose: Purpose::Live,
         partition: Arc::new(Partition::default()),
         pipeline: pipeline.clone(),
         dedupe: seams.clone(),

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use recordkeeper::event::{PartitionRef, Position};
-use recordkeeper::source::{Answer, Checkpoint, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey};
+use recordkeeper::source::{
+    Answer, Checkpoint, Provenance, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey,
+};
 use tokio::sync::mpsc;
 
 use crate::wire::{Dependency, call, happens};
@@ -80,6 +82,7 @@ impl SimSource {
                 key: Some(put(&event.key)),
                 value: event.value.as_deref().map(&mut put),
                 headers: headers.map(|(name, value)| (put(name.as_bytes()), value.as_deref().map(&mut put))).collect(),
+                provenance: Provenance::Here,
             });
             reading.next = offset + 1;
         }

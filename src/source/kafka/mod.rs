@@ -16,6 +16,7 @@ mod mailbox;
 mod native;
 mod orders;
 mod place;
+mod range;
 mod reader;
 mod rebalance;
 mod round;
@@ -38,6 +39,7 @@ pub(crate) use config::setting_fault;
 pub use config::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, StartPolicy};
 pub(crate) use context::Context;
 pub use place::{GroupPlace, Place};
+pub use range::KafkaRanges;
 
 use crate::event::{PartitionRef, Position};
 use crate::source::{Answer, Checkpoint, Source, SourceError, SourceEvent, Survey};

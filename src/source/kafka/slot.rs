@@ -14,7 +14,7 @@ use super::context::{Context, Key};
 use super::line::{Asked, Ticket};
 use super::native;
 use crate::event::{PartitionRef, Position};
-use crate::source::{RawBatch, RawMessage};
+use crate::source::{Provenance, RawBatch, RawMessage};
 
 /// What the engine knows of an assigned partition.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,12 +64,32 @@ impl Open {
             headers.push((name, value.map(|value| append(bytes, value))));
         });
         let timestamp_ms = message.timestamp().to_millis();
-        self.messages.push(RawMessage { position: Position::Offset(offset), timestamp_ms, key, value, headers });
+        self.messages.push(RawMessage {
+            position: Position::Offset(offset),
+            timestamp_ms,
+            key,
+            value,
+            headers,
+            provenance: Provenance::Here,
+        });
         self.next = offset + 1;
     }
 
     pub(super) fn is_full(&self, limits: BatchLimits) -> bool {
         self.messages.len() >= limits.messages_max || self.bytes.len() >= limits.bytes_max
+    }
+
+    /// What was filled, to be handed over.
+    pub(super) fn take(&mut self, partition: PartitionRef) -> Option<RawBatch> {
+        if self.messages.is_empty() {
+            return None;
+        }
+        self.since = None;
+        let bytes = std::mem::take(&mut self.bytes);
+        let messages = std::mem::take(&mut self.messages);
+        self.last_bytes = bytes.len();
+        self.last_messages = messages.len();
+        Some(RawBatch { partition, bytes, messages })
     }
 
     fn discard(&mut self) {
@@ -179,16 +199,7 @@ impl Slot {
 
     /// The open batch, to be handed over.
     pub(super) fn take_batch(&mut self) -> Option<RawBatch> {
-        let partition = self.partition.clone()?;
-        if self.open.messages.is_empty() {
-            return None;
-        }
-        self.open.since = None;
-        let bytes = std::mem::take(&mut self.open.bytes);
-        let messages = std::mem::take(&mut self.open.messages);
-        self.open.last_bytes = bytes.len();
-        self.open.last_messages = messages.len();
-        Some(RawBatch { partition, bytes, messages })
+        self.open.take(self.partition.clone()?)
     }
 
     /// How many offsets lie between the last checkpoint and the log's next offset. Where all was read and checkpointed,
@@ -239,7 +250,14 @@ mod tests {
         }));
         slot.started(7);
         let position = Position::Offset(7);
-        slot.open.messages.push(RawMessage { position, timestamp_ms: None, key: None, value: None, headers: vec![] });
+        slot.open.messages.push(RawMessage {
+            position,
+            timestamp_ms: None,
+            key: None,
+            value: None,
+            headers: vec![],
+            provenance: Provenance::Here,
+        });
         slot.open.since = Some(Instant::now());
         slot.open.next = 8;
         slot

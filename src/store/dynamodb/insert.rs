@@ -16,9 +16,9 @@ pub(crate) fn text(prefix: &str, table: Table, names: &[&str]) -> String {
     format!("INSERT INTO \"{prefix}{}\" VALUE {{{}}}", table.name(), places.join(", "))
 }
 
-/// The texts of a record's statements, by what it has: a wallet, a trace.
+/// The texts of a record's statements, by what it has: a wallet, a trace, an event that it corrects.
 #[derive(Debug)]
-pub(crate) struct Texts([Arc<str>; 4]);
+pub(crate) struct Texts([Arc<str>; 8]);
 
 impl Texts {
     /// For tables with this prefix.
@@ -47,13 +47,18 @@ impl Texts {
             if shape & 2 != 0 {
                 names.push("traceparent");
             }
+            if shape & 4 != 0 {
+                names.push("corrects");
+            }
             names.sort_unstable();
             text(prefix, Table::Records, &names).into()
         }))
     }
 
     fn of(&self, record: &Record) -> Arc<str> {
-        self.0[usize::from(record.wallet_id.is_some()) | usize::from(record.traceparent.is_some()) << 1].clone()
+        let has = [record.wallet_id.is_some(), record.traceparent.is_some(), record.corrects.is_some()];
+        let shape = has.iter().enumerate().fold(0, |shape, (bit, has)| shape | usize::from(*has) << bit);
+        self.0[shape].clone()
     }
 }
 

@@ -17,8 +17,11 @@ pub(crate) fn attributes(record: &Record, shards: Shards, recorded_at: &str) -> 
     let key = Digest::of(record.record_id.as_bytes());
     let text = |text: &str| Value::Text(text.to_owned());
     let fields = record.fields.iter().map(|(name, value)| (name.to_string(), Value::Text(value.clone()))).collect();
-    let mut out: Attributes = Vec::with_capacity(19);
+    let mut out: Attributes = Vec::with_capacity(20);
     out.push(("content_digest", Value::Text(record.content_digest.hex())));
+    if let Some(corrects) = &record.corrects {
+        out.push(("corrects", Value::Text(corrects.hex())));
+    }
     out.push(("correlation_id", text(&record.correlation_id)));
     out.push(("event_id", text(&record.event_id)));
     out.push(("fields", Value::map(fields)));
@@ -81,6 +84,9 @@ pub(crate) fn check(record: &Record, shards: Shards) -> Result<(), TooLarge> {
     .iter()
     .map(|(name, bytes)| name.len() + bytes)
     .sum::<usize>();
+    if record.corrects.is_some() {
+        bytes += "corrects".len() + HEX_BYTES;
+    }
     if let Some(traceparent) = &record.traceparent {
         bytes += "traceparent".len() + traceparent.len();
     }
@@ -130,6 +136,7 @@ mod tests {
         let texts = proptest::collection::vec(".{0,30}", 6);
         (texts, fields, any::<u64>(), proptest::option::of(".{1,20}"), proptest::option::of(".{0,20}")).prop_map(
             |(texts, fields, offset, wallet_id, traceparent)| {
+                let corrects = (offset % 2 == 0).then(|| Digest::of(b"before"));
                 let partition = Partition {
                     cluster: "c|".into(),
                     topic: "t".into(),
@@ -150,6 +157,7 @@ mod tests {
                     names: Arc::new(names),
                     correlation_id: texts[3].clone(),
                     traceparent,
+                    corrects,
                     wallet_id,
                 }
             },

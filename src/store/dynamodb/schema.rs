@@ -121,6 +121,7 @@ const LEDGER: &[Attribute] = &[
     may("checkpoint", Kind::Text),
     may("created_at", Kind::Text),
     may("digest", Kind::Text),
+    may("fills", Kind::TextMap),
     must("format", Kind::Number),
     must("from", Kind::Text),
     may("ledger_end", Kind::Text),

@@ -1,0 +1,176 @@
+//! Bounded parts of a topic's partitions, read outside of any group.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use rdkafka::Message as _;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::TopicPartitionList;
+
+use super::context::Context;
+use super::faults::{Fault, classify};
+use super::lists::{list_of, offset_of};
+use super::slot::{BatchLimits, Open};
+use super::{GroupProtocol, KafkaSourceConfig, setting_fault};
+use crate::event::{PartitionRef, Position};
+use crate::source::range::{Fed, Feed, Range};
+
+/// The longest that one call reads.
+const TURN: Duration = Duration::from_millis(100);
+
+/// One range and how far it was read.
+struct Reading {
+    partition: PartitionRef,
+    to: Position,
+    open: Open,
+}
+
+/// See the module.
+pub struct KafkaRanges {
+    consumer: BaseConsumer<Context>,
+    topic: String,
+    limits: BatchLimits,
+    ranges: Vec<Range>,
+    /// By partition number: what is being read.
+    reading: BTreeMap<i32, Reading>,
+    ready: VecDeque<Fed>,
+}
+
+impl KafkaRanges {
+    /// Of ranges of one topic. The configuration's group is joined by nobody and its topics are not subscribed to.
+    ///
+    /// # Errors
+    ///
+    /// Settings that librdkafka refuses, by name.
+    pub fn connect(config: KafkaSourceConfig, ranges: Vec<Range>) -> Result<Self, String> {
+        let config = KafkaSourceConfig { protocol: GroupProtocol::Classic, group_instance_id: None, ..config };
+        let client = config.consumer_config().map_err(|error| error.to_string())?;
+        let consumer = BaseConsumer::from_config_and_context(&client, Context::new(&config.connection))
+            .map_err(|error| setting_fault(&error))?;
+        let limits = BatchLimits {
+            messages_max: config.batch_messages_max,
+            bytes_max: config.batch_bytes_max,
+            linger: config.linger,
+        };
+        let topic = ranges.first().map(|range| range.partition.topic.clone()).unwrap_or_default();
+        Ok(Self { consumer, topic, limits, ranges, reading: BTreeMap::new(), ready: VecDeque::new() })
+    }
+
+    fn list(&self, number: i32) -> TopicPartitionList {
+        list_of([(&(self.topic.clone(), number), rdkafka::Offset::Invalid)])
+    }
+
+    /// Hands over what was read of a partition.
+    fn flush(&mut self, number: i32) {
+        let Some(reading) = self.reading.get_mut(&number) else { return };
+        if let Some(batch) = reading.open.take(reading.partition.clone()) {
+            self.ready.push_back(Fed::Batch(batch));
+        }
+    }
+
+    fn end(&mut self, number: i32) {
+        self.flush(number);
+        if let Some(reading) = self.reading.remove(&number) {
+            self.ready.push_back(Fed::End(reading.partition));
+            self.expect("unassign", self.consumer.incremental_unassign(&self.list(number)));
+        }
+    }
+
+    fn fault(&mut self, error: &KafkaError) -> Result<(), String> {
+        let topic = &self.topic;
+        match classify(error) {
+            Fault::End => {
+                if let KafkaError::PartitionEOF(number) = error {
+                    self.end(*number);
+                }
+                Ok(())
+            }
+            Fault::OffsetGone => Err(format!("topic {topic} no longer holds what was to be read: start again")),
+            Fault::Fatal(remedy) => Err(format!("topic {topic}: {error}: {remedy}")),
+            Fault::Topic(code) => Err(format!("topic {topic}: {code}")),
+            Fault::Unwell | Fault::Suspect => {
+                tracing::warn!(topic, "the cluster is away, trying again: {error}");
+                Ok(())
+            }
+            Fault::Passing => {
+                tracing::debug!(topic, "{error}");
+                Ok(())
+            }
+        }
+    }
+
+    fn expect(&self, what: &str, done: Result<(), KafkaError>) {
+        if let Err(error) = done {
+            tracing::error!(topic = self.topic, "librdkafka refused to {what}: {error}");
+        }
+    }
+}
+
+impl Feed for KafkaRanges {
+    fn start(&mut self, partition: &PartitionRef, after: Position) {
+        let range = self.ranges.iter().find(|range| range.partition == *partition);
+        let (Some(range), Ok(number)) = (range, partition.name.parse::<i32>()) else { return };
+        if after >= range.to {
+            self.ready.push_back(Fed::End(partition.clone()));
+            return;
+        }
+        let reading = Reading { partition: partition.clone(), to: range.to, open: Open::default() };
+        self.reading.insert(number, reading);
+        let list = list_of([(&(self.topic.clone(), number), offset_of(after.next_offset()))]);
+        self.expect("assign", self.consumer.incremental_assign(&list));
+    }
+
+    fn pause(&mut self, partition: &PartitionRef, paused: bool) {
+        let Some(number) = partition.name.parse().ok().filter(|number| self.reading.contains_key(number)) else {
+            return;
+        };
+        let list = self.list(number);
+        let done = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        self.expect("pause or resume", done);
+    }
+
+    fn next(&mut self) -> Result<Option<Fed>, String> {
+        let until = Instant::now() + TURN;
+        while self.ready.is_empty() && Instant::now() < until {
+            let mut full = None;
+            let mut fault = None;
+            match self.consumer.poll(TURN / 10) {
+                None => {
+                    let numbers: Vec<i32> = self.reading.keys().copied().collect();
+                    numbers.into_iter().for_each(|number| self.flush(number));
+                    break;
+                }
+                Some(Err(error)) => fault = Some(error),
+                Some(Ok(message)) => {
+                    let (number, position) = (message.partition(), Position::before_offset(next(message.offset())));
+                    if let Some(reading) = self.reading.get_mut(&number) {
+                        if position <= reading.to {
+                            reading.open.append(&message, self.limits);
+                        }
+                        if position >= reading.to {
+                            full = Some((number, true));
+                        } else if reading.open.is_full(self.limits) {
+                            full = Some((number, false));
+                        }
+                    }
+                }
+            }
+            if let Some(error) = fault {
+                self.fault(&error)?;
+            }
+            match full {
+                Some((number, true)) => self.end(number),
+                Some((number, false)) => self.flush(number),
+                None => {}
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+}
+
+/// The offset above this one.
+fn next(offset: i64) -> u64 {
+    u64::try_from(offset).map_or(0, |offset| offset + 1)
+}
