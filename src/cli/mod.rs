@@ -11,8 +11,10 @@ mod embedded;
 pub mod generate;
 pub mod get;
 pub mod health;
+mod outside;
 mod ready;
 pub mod reference;
+pub mod repair;
 pub mod reset;
 pub mod run;
 mod table;
@@ -126,6 +128,8 @@ pub enum Command {
     Get(GetArgs),
     /// Move a group to another position of a topic, on record in the ledger
     Reset(ResetArgs),
+    /// Read a range of a topic, or an archive, again, under a ledger of its own
+    Replay(repair::args::ReplayArgs),
     /// Generate sample events
     Generate(crate::generate::GenerateArgs),
     /// Ask a running instance whether it is alive (for container checks without a shell)
@@ -244,7 +248,7 @@ pub struct ResetArgs {
     /// Where the group goes on: earliest, latest, the offset that it reads first (of one partition), or a time
     /// (2026-01-02T03:04:05Z)
     #[arg(long, value_name = "PLACE")]
-    pub to: ResetTo,
+    pub to: PlaceArg,
     /// Why; it stays in the ledger
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
@@ -253,20 +257,20 @@ pub struct ResetArgs {
     pub execute: bool,
 }
 
-/// Where a group is moved to.
+/// A place in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResetTo {
-    /// To where the log, or the group's ledger, begins.
+pub enum PlaceArg {
+    /// Where the log (for a group: its ledger) begins.
     Earliest,
-    /// To the log's end as it is now.
+    /// The log's end as it is now.
     Latest,
-    /// To this offset, the next one that is read.
+    /// Just before this offset.
     Offset(u64),
-    /// To the first message that is not older.
+    /// Just before the first message that is not older.
     Time(jiff::Timestamp),
 }
 
-impl std::str::FromStr for ResetTo {
+impl std::str::FromStr for PlaceArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

@@ -3,25 +3,16 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
-
-use anyhow::Context as _;
 
 use crate::event::{Digest, Outcome, Position, SetDigest};
-use crate::guard::Backoff;
 use crate::ledger::{Appended, Chain, Entry, Fills, Ledger as _, Order, Outcomes};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::{self, Extended, Move};
 use crate::source::kafka::{GroupPlace, Place};
-use crate::store::Retry;
 use crate::store::dynamodb::{Dynamo, stored_now};
 
-use super::{EXIT_USAGE, GlobalArgs, ResetArgs, ResetTo, backends, check, run, show, table};
-
-/// How often a call that may pass is made.
-const TRIES: u32 = 8;
-/// How long the cluster may take for one question.
-const CLUSTER_DEADLINE: Duration = Duration::from_secs(60);
+use super::outside::{again, blocking, of_topic, places, positions};
+use super::{EXIT_USAGE, GlobalArgs, PlaceArg, ResetArgs, backends, check, run, show, table};
 
 /// One partition, and what is to happen to it.
 struct Planned {
@@ -75,23 +66,11 @@ pub async fn reset(global: &GlobalArgs, args: &ResetArgs) -> Result<ExitCode, an
     Ok(ExitCode::SUCCESS)
 }
 
-/// The one pipeline that reads a topic.
-fn of_topic<'a>(pipelines: &'a [Pipeline], topic: &str) -> Result<&'a Pipeline, String> {
-    let mut reading = pipelines.iter().filter(|pipeline| pipeline.topics().iter().any(|read| read == topic));
-    match (reading.next(), reading.next()) {
-        (Some(one), None) => Ok(one),
-        (None, _) => Err(format!("no pipeline reads topic {topic}: check --topic and --pipeline")),
-        (Some(one), Some(other)) => {
-            Err(format!("{} and {} read topic {topic}: name one with --pipeline", one.name(), other.name()))
-        }
-    }
-}
-
 fn check_args(args: &ResetArgs) -> Result<(), String> {
     if args.reason.trim().is_empty() || args.reason.len() > 1024 {
         return Err("--reason: say why, in 1 to 1024 bytes; it stays in the ledger".to_owned());
     }
-    if matches!(args.to, ResetTo::Offset(_)) && args.partition.len() != 1 {
+    if matches!(args.to, PlaceArg::Offset(_)) && args.partition.len() != 1 {
         return Err("--to OFFSET is an offset of one partition: give exactly one --partition".to_owned());
     }
     Ok(())
@@ -104,23 +83,11 @@ async fn plan(
     dynamo: &Dynamo,
     group: &Arc<GroupPlace>,
 ) -> anyhow::Result<Result<Vec<Planned>, String>> {
-    let topic = args.topic.clone();
-    let known = blocking(group, move |group| group.partitions(&topic)).await?;
-    let chosen: Vec<i32> = args.partition.iter().filter_map(|number| i32::try_from(*number).ok()).collect();
-    if chosen.len() < args.partition.len() || chosen.iter().any(|number| !known.contains(number)) {
-        return Ok(Err(format!("--partition: topic {} has the partitions {known:?}", args.topic)));
-    }
-    let (topic, numbers) = (args.topic.clone(), if chosen.is_empty() { known } else { chosen });
-    let places = blocking(group, move |group| group.places(&topic, &numbers)).await?;
-    let wanted: Vec<Position> = match args.to {
-        ResetTo::Earliest => places.iter().map(|place| place.log_start).collect(),
-        ResetTo::Latest => places.iter().map(|place| place.log_end).collect(),
-        ResetTo::Offset(next) => vec![Position::before_offset(next)],
-        ResetTo::Time(time) => {
-            let places = places.clone();
-            blocking(group, move |group| group.at_time(&places, time.as_millisecond())).await?
-        }
+    let places = match places(group, &args.topic, &args.partition).await? {
+        Ok(places) => places,
+        Err(what) => return Ok(Err(what)),
     };
+    let wanted = positions(group, &places, args.to).await?;
     let mut planned = Vec::with_capacity(places.len());
     for (place, to) in places.into_iter().zip(wanted) {
         let chain = Chain { group: pipeline.group().into(), partition: place.partition.clone(), epoch: 0 };
@@ -144,7 +111,7 @@ async fn plan(
             }
         };
         // What the group never had is not to be read, wherever the log begins.
-        let to = if args.to == ResetTo::Earliest { to.max(ledger_begin) } else { to };
+        let to = if args.to == PlaceArg::Earliest { to.max(ledger_begin) } else { to };
         match protocol::move_to(to, (ledger_begin, ledger_end), (place.log_start, place.log_end)) {
             Ok(what) => planned.push(Planned { chain, place, ledger_end, previous, to, what }),
             Err(why) => {
@@ -269,27 +236,4 @@ fn rows(planned: &[Planned]) -> Vec<[String; 6]> {
         ]
     };
     std::iter::once(head).chain(planned.iter().map(row)).collect()
-}
-
-/// Calls until it works, a few times.
-async fn again<V, F: Future<Output = Result<V, Retry>>>(call: impl Fn() -> F) -> anyhow::Result<V> {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    for _ in 1..TRIES {
-        match call().await {
-            Ok(value) => return Ok(value),
-            Err(retry) => tokio::time::sleep(backoff.next_delay().max(retry.after.unwrap_or_default())).await,
-        }
-    }
-    call().await.map_err(|retry| anyhow::anyhow!("{}", retry.detail))
-}
-
-async fn blocking<V: Send + 'static>(
-    group: &Arc<GroupPlace>,
-    ask: impl FnOnce(&GroupPlace) -> Result<V, String> + Send + 'static,
-) -> anyhow::Result<V> {
-    let group = group.clone();
-    let asked = tokio::task::spawn_blocking(move || ask(&group));
-    let answer = tokio::time::timeout(CLUSTER_DEADLINE, asked).await;
-    let answer = answer.context("the cluster does not answer")?.context("the question broke off")?;
-    answer.map_err(anyhow::Error::msg)
 }

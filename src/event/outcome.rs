@@ -99,6 +99,11 @@ impl Reason {
         Self::Attempts,
     ];
 
+    /// The inverse of [`Reason::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+
     /// The name used in headers, metrics and summaries.
     pub fn name(self) -> &'static str {
         match self {

@@ -77,7 +77,7 @@ impl Ledger for Dynamo {
             }
             // Whoever was first: what stands counts.
             let standing = self.find_start_item(chain).await?;
-            standing.ok_or_else(|| retry(StoreTrouble::Rejected("ledger: the start item came and went".to_owned())))
+            standing.ok_or_else(|| unanswered("the start item came and went"))
         })
     }
 
@@ -116,10 +116,18 @@ impl Dynamo {
             // The nonce is fresh: what exists is this very order, after a lost answer.
             Some(Answer::Done | Answer::Exists) => Ok(()),
             Some(Answer::Trouble(trouble)) => Err(retry(trouble)),
-            Some(Answer::ConditionFailed(_)) | None => {
-                Err(retry(StoreTrouble::Rejected("ledger: no answer".to_owned())))
-            }
+            Some(Answer::ConditionFailed(_)) | None => Err(unanswered("no answer")),
         }
+    }
+
+    /// Items under a key above a sort key, in order, at most `limit`.
+    pub(super) async fn ledger_items_above(
+        &self,
+        key: &str,
+        above: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<Item>, Retry> {
+        self.ledger_items(key, above.map(Range::Above), false, limit).await
     }
 
     async fn ledger_items(
@@ -197,14 +205,19 @@ fn appended(answer: Answer) -> Appended {
 }
 
 /// An entry cannot be given up: what the store refuses waits until somebody mends it.
-fn retry(trouble: StoreTrouble) -> Retry {
+pub(super) fn retry(trouble: StoreTrouble) -> Retry {
     match trouble {
         StoreTrouble::Retry(retry) => retry,
         StoreTrouble::Rejected(detail) => Retry { cause: RetryCause::Refused, after: None, detail },
     }
 }
 
-fn garbled(key: &str, what: &str) -> Retry {
+/// The store says nothing that makes sense.
+pub(super) fn unanswered(what: &str) -> Retry {
+    retry(StoreTrouble::Rejected(format!("ledger: {what}")))
+}
+
+pub(super) fn garbled(key: &str, what: &str) -> Retry {
     let detail = format!("ledger: {key}: {what}: run `recordkeeper verify`");
     Retry { cause: RetryCause::Refused, after: None, detail }
 }

@@ -17,27 +17,30 @@ impl Fills {
 
     /// Adds an origin; one that is there already is there once.
     pub fn push(&mut self, origin: &Origin) {
-        let Some(offset) = origin.position.offset() else { return };
-        let key = origin.partition.key();
+        if let Some(offset) = origin.position.offset() {
+            self.push_range(origin.partition.key(), offset, offset);
+        }
+    }
+
+    /// Adds all that another holds.
+    pub fn merge(&mut self, other: &Self) {
+        for (key, ranges) in other.ranges() {
+            ranges.iter().for_each(|(first, last)| self.push_range(key.to_owned(), *first, *last));
+        }
+    }
+
+    fn push_range(&mut self, key: String, first: u64, last: u64) {
         if !self.by_partition.contains_key(&key) {
             self.bytes += key.len();
         }
         let ranges = self.by_partition.entry(key).or_default();
-        let at = ranges.partition_point(|(_, last)| last.saturating_add(1) < offset);
-        let before = ranges.len();
-        match ranges.get_mut(at) {
-            Some((first, _)) if *first <= offset.saturating_add(1) => {
-                *first = (*first).min(offset);
-                if ranges[at].1 < offset {
-                    ranges[at].1 = offset;
-                }
-                if ranges.get(at + 1).is_some_and(|(next, _)| *next == ranges[at].1.saturating_add(1)) {
-                    ranges[at].1 = ranges.remove(at + 1).1;
-                }
-            }
-            Some(_) | None => ranges.insert(at, (offset, offset)),
-        }
-        self.bytes = self.bytes + ranges.len() * Self::RANGE_BYTES - before * Self::RANGE_BYTES;
+        // Those that overlap it or touch it become one with it.
+        let from = ranges.partition_point(|(_, end)| end.saturating_add(1) < first);
+        let to = ranges.partition_point(|(begin, _)| *begin <= last.saturating_add(1));
+        let begin = ranges.get(from).filter(|_| from < to).map_or(first, |(begin, _)| first.min(*begin));
+        let end = ranges.get(to.wrapping_sub(1)).filter(|_| from < to).map_or(last, |(_, end)| last.max(*end));
+        self.bytes = (self.bytes + Self::RANGE_BYTES).saturating_sub((to - from) * Self::RANGE_BYTES);
+        ranges.splice(from..to, [(begin, end)]);
     }
 
     /// Whether there is anything.
@@ -113,7 +116,11 @@ mod tests {
         #[test]
         fn what_was_pushed_is_held_once_in_whatever_order_and_reads_back(pushed in proptest::collection::vec((0u8..3, 0u64..30), 0..60)) {
             let mut fills = Fills::default();
-            pushed.iter().for_each(|(name, offset)| fills.push(&origin(*name, *offset)));
+            let mut other = Fills::default();
+            for (at, (name, offset)) in pushed.iter().enumerate() {
+                if at % 3 == 0 { &mut other } else { &mut fills }.push(&origin(*name, *offset));
+            }
+            fills.merge(&other);
             let there: BTreeSet<_> = pushed.iter().copied().collect();
             for name in 0..3 {
                 for offset in 0..30 {

@@ -6,6 +6,7 @@
 mod dynamodb;
 mod entry;
 mod fills;
+mod runs;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::store::Retry;
 
 pub use entry::{Entry, Outcomes, Run};
 pub use fills::Fills;
+pub use runs::{Dismissal, RunItem};
 
 /// Which chain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

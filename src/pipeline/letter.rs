@@ -1,6 +1,9 @@
 //! Dead letters: the refused event byte for byte, with where it came from and why it was refused in its headers.
 
-use crate::event::{FORMAT, Refusal};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::event::{Digest, FORMAT, Origin, Partition, Position, Reason, Refusal};
 use crate::source::RawBatch;
 use crate::topic::{Message, Placement};
 
@@ -50,6 +53,81 @@ pub(super) fn message(parts: &Parts, batch: &RawBatch, item: &Item, refusal: &Re
         headers,
         placement: Placement::ByBytes(item.origin_text.clone().into_bytes()),
     })
+}
+
+/// What a dead letter says of itself, in its headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetterHead {
+    /// Where its event was read first.
+    pub origin: Origin,
+    /// The pipeline that refused it.
+    pub pipeline: String,
+    /// The route; empty where classification did not get that far.
+    pub route: String,
+    /// Why.
+    pub reason: Reason,
+    /// What exactly, for a person.
+    pub detail: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// When it came first, in the stored form; empty where that is unknown.
+    pub first_seen: String,
+    /// The content digest, where decoding got that far.
+    pub content_digest: Option<Digest>,
+    /// The digest of the event that it is a corrected form of.
+    pub corrects: Option<Digest>,
+}
+
+impl LetterHead {
+    /// Reads the headers of a message of the dead-letter topic.
+    ///
+    /// # Errors
+    ///
+    /// What makes it no dead letter of this or the earlier format.
+    pub fn read<'a>(headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Result<Self, String> {
+        let mut found: HashMap<&str, &str> = HashMap::new();
+        for (name, value) in headers {
+            if let Some(name) = name.strip_prefix(HEADER_PREFIX) {
+                let value = std::str::from_utf8(value.unwrap_or_default());
+                found.insert(name, value.map_err(|_| format!("header {HEADER_PREFIX}{name} is no UTF-8"))?);
+            }
+        }
+        let text =
+            |name: &str| found.get(name).copied().ok_or_else(|| format!("header {HEADER_PREFIX}{name} is missing"));
+        fn number<N: std::str::FromStr>(text: &str, name: &str) -> Result<N, String> {
+            text.parse().map_err(|_| format!("header {HEADER_PREFIX}{name} is no number"))
+        }
+        let format: u32 = number(text("format")?, "format")?;
+        if format != FORMAT {
+            return Err(format!("format {format} is not {FORMAT}: read it with another version"));
+        }
+        let partition = Partition {
+            cluster: text("origin-cluster")?.to_owned(),
+            topic: text("origin-topic")?.to_owned(),
+            topic_id: text("origin-topic-id")?.to_owned(),
+            epoch: number(text("origin-epoch")?, "origin-epoch")?,
+            name: text("origin-partition")?.to_owned(),
+        };
+        let position = Position::Offset(number(text("origin-offset")?, "origin-offset")?);
+        let reason = text("reason")?;
+        let digest = |name: &str| match found.get(name).filter(|text| !text.is_empty()) {
+            None => Ok(None),
+            Some(text) => {
+                Digest::from_hex(text).map(Some).ok_or_else(|| format!("header {HEADER_PREFIX}{name} is no digest"))
+            }
+        };
+        Ok(Self {
+            origin: Origin { partition: Arc::new(partition), position },
+            pipeline: text("pipeline")?.to_owned(),
+            route: text("route")?.to_owned(),
+            reason: Reason::from_name(reason).ok_or_else(|| format!("reason {reason} is unknown"))?,
+            detail: found.get("detail").copied().unwrap_or_default().to_owned(),
+            attempts: number(text("attempt")?, "attempt")?,
+            first_seen: text("first-seen")?.to_owned(),
+            content_digest: digest("content-digest")?,
+            corrects: digest("corrects")?,
+        })
+    }
 }
 
 /// When the event came; empty where the broker does not say.

@@ -30,7 +30,7 @@ mod value;
 pub use batch::{Done, Gates, process};
 pub use compile::Pipeline;
 pub use glob::Glob;
-pub use letter::HEADER_PREFIX;
+pub use letter::{HEADER_PREFIX, LetterHead};
 pub use parts::Parts;
 pub use pending::{Pending, Portion};
 pub use request::KIND as REQUEST_KIND;

@@ -17,12 +17,18 @@ pub struct Chain {
     pub outcomes: Vec<String>,
 }
 
-/// All chains of a deployment: contiguous from offset zero, and linked.
+/// All chains of a deployment's own group: contiguous from offset zero, and linked.
 pub async fn chains(deployment: &Deployment) -> Vec<Chain> {
+    chains_of(deployment, &deployment.group()).await
+}
+
+/// All chains of one group, or of a run that reads again: contiguous from offset zero, and linked.
+pub async fn chains_of(deployment: &Deployment, group: &str) -> Vec<Chain> {
+    let prefix = format!("{group}|");
     let mut entries: BTreeMap<String, Vec<Item>> = BTreeMap::new();
     for item in deployment.scan("ledger").await {
         let key = text(&item, "ledger_id").to_owned();
-        if !["start#", "meta#", "order#", "broken#", "head#"].iter().any(|prefix| key.starts_with(prefix)) {
+        if key.starts_with(&prefix) {
             entries.entry(key).or_default().push(item);
         }
     }

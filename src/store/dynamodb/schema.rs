@@ -135,6 +135,7 @@ const LEDGER: &[Attribute] = &[
     may("revision", Kind::Text),
     may("shards_read", Kind::Number),
     may("shards_write", Kind::Number),
+    may("spec", Kind::Text),
     may("starts", Kind::TextMap),
     may("to", Kind::Text),
     may("writer", Kind::Text),

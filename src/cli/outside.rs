@@ -1,0 +1,104 @@
+//! What tools share that look at a group, its log and its ledger from outside.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::event::Position;
+use crate::guard::Backoff;
+use crate::pipeline::Pipeline;
+use crate::source::kafka::{GroupPlace, Place};
+use crate::store::Retry;
+
+use super::PlaceArg;
+
+/// How often a call that may pass is made.
+const TRIES: u32 = 8;
+/// How long the cluster may take for one question.
+const CLUSTER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The one pipeline that reads a topic.
+pub(super) fn of_topic<'a>(pipelines: &'a [Pipeline], topic: &str) -> Result<&'a Pipeline, String> {
+    let mut reading = pipelines.iter().filter(|pipeline| pipeline.topics().iter().any(|read| read == topic));
+    match (reading.next(), reading.next()) {
+        (Some(one), None) => Ok(one),
+        (None, _) => Err(format!("no pipeline reads topic {topic}: check --topic and --pipeline")),
+        (Some(one), Some(other)) => {
+            Err(format!("{} and {} read topic {topic}: name one with --pipeline", one.name(), other.name()))
+        }
+    }
+}
+
+/// The chosen partitions of a topic, or all, and how each one's log stands; the inner error is the user's.
+///
+/// # Errors
+///
+/// What is in the way.
+pub(super) async fn places(
+    group: &Arc<GroupPlace>,
+    topic: &str,
+    chosen: &[u32],
+) -> anyhow::Result<Result<Vec<Place>, String>> {
+    let name = topic.to_owned();
+    let known = blocking(group, move |group| group.partitions(&name)).await?;
+    let numbers: Vec<i32> = chosen.iter().filter_map(|number| i32::try_from(*number).ok()).collect();
+    if numbers.len() < chosen.len() || numbers.iter().any(|number| !known.contains(number)) {
+        return Ok(Err(format!("--partition: topic {topic} has the partitions {known:?}")));
+    }
+    let (name, numbers) = (topic.to_owned(), if numbers.is_empty() { known } else { numbers });
+    blocking(group, move |group| group.places(&name, &numbers)).await.map(Ok)
+}
+
+/// The position just below what an argument names, in each of these partitions.
+///
+/// # Errors
+///
+/// What is in the way.
+pub(super) async fn positions(
+    group: &Arc<GroupPlace>,
+    places: &[Place],
+    named: PlaceArg,
+) -> anyhow::Result<Vec<Position>> {
+    Ok(match named {
+        PlaceArg::Earliest => places.iter().map(|place| place.log_start).collect(),
+        PlaceArg::Latest => places.iter().map(|place| place.log_end).collect(),
+        PlaceArg::Offset(next) => places.iter().map(|_| Position::before_offset(next)).collect(),
+        PlaceArg::Time(time) => {
+            let places = places.to_vec();
+            blocking(group, move |group| group.at_time(&places, time.as_millisecond())).await?
+        }
+    })
+}
+
+/// Calls until it works, a few times.
+///
+/// # Errors
+///
+/// What the last call said.
+pub(super) async fn again<V, F: Future<Output = Result<V, Retry>>>(call: impl Fn() -> F) -> anyhow::Result<V> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+    for _ in 1..TRIES {
+        match call().await {
+            Ok(value) => return Ok(value),
+            Err(retry) => tokio::time::sleep(backoff.next_delay().max(retry.after.unwrap_or_default())).await,
+        }
+    }
+    call().await.map_err(|retry| anyhow::anyhow!("{}", retry.detail))
+}
+
+/// Asks the cluster, within a deadline.
+///
+/// # Errors
+///
+/// What is in the way.
+pub(super) async fn blocking<V: Send + 'static>(
+    group: &Arc<GroupPlace>,
+    ask: impl FnOnce(&GroupPlace) -> Result<V, String> + Send + 'static,
+) -> anyhow::Result<V> {
+    let group = group.clone();
+    let asked = tokio::task::spawn_blocking(move || ask(&group));
+    let answer = tokio::time::timeout(CLUSTER_DEADLINE, asked).await;
+    let answer = answer.context("the cluster does not answer")?.context("the question broke off")?;
+    answer.map_err(anyhow::Error::msg)
+}

@@ -1,0 +1,124 @@
+//! Runs that read again: `replay` and `redrive`. Each keeps a ledger of its own, which says where it goes on after a crash.
+
+pub mod args;
+mod progress;
+pub mod replay;
+mod spec;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::config::Settings;
+use crate::engine::Ending;
+use crate::ledger::{Chain, Ledger as _, RunItem};
+use crate::pipeline::Pipeline;
+use crate::pipeline::protocol::Purpose;
+use crate::source::range::{Feed, Range, RangeSource};
+use crate::store::dynamodb::{Dynamo, tables};
+use crate::telemetry::{Alert, At};
+
+use super::outside::again;
+use super::run::{self, BEATS, Lanes, Process};
+use super::{backends, ready};
+use args::{RateArg, RunName};
+use progress::Progress;
+
+/// A name for a run that was given none: when it began.
+fn name_of(given: Option<&RunName>) -> String {
+    given.map_or_else(|| jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ").to_string(), |name| name.0.clone())
+}
+
+/// The run that was begun under this name.
+///
+/// # Errors
+///
+/// Where the ledger cannot be read.
+async fn find_run(dynamo: &Dynamo, group: &str, kind: &str, name: &str) -> anyhow::Result<Option<RunItem>> {
+    let runs = again(|| dynamo.runs(group)).await?;
+    Ok(runs.into_iter().find(|run| run.kind == kind && run.name == name))
+}
+
+/// A run about to be worked on.
+struct Work<'a> {
+    settings: &'a Settings,
+    pipeline: &'a Arc<Pipeline>,
+    dynamo: &'a Dynamo,
+    run: &'a RunItem,
+    purpose: Purpose,
+    ranges: Vec<Range>,
+    rate: RateArg,
+}
+
+impl Work<'_> {
+    /// How many positions each range's chain holds already.
+    async fn done_before(&self) -> anyhow::Result<u64> {
+        let group: Arc<str> = self.run.ledger_group(self.pipeline.group()).into();
+        let mut done = 0;
+        for range in &self.ranges {
+            let chain = Chain { group: group.clone(), partition: range.partition.clone(), epoch: 0 };
+            let end = again(|| self.dynamo.end(&chain)).await?;
+            done += end.map_or(0, |end| range.from.distance_to(end.position));
+        }
+        Ok(done)
+    }
+
+    /// Reads the ranges through the pipeline. True where it came to their end; then that is on record.
+    ///
+    /// # Errors
+    ///
+    /// What is missing at the start, or cannot be read.
+    async fn execute(self, process: &Process, feed: impl Feed + 'static) -> anyhow::Result<bool> {
+        let Self { settings, pipeline, dynamo, run, .. } = self;
+        let group = pipeline.group();
+        let deadline = settings.engine.start_deadline;
+        let waiting = ready::wait(settings, dynamo, std::slice::from_ref(pipeline), &process.readiness, &process.stop);
+        let topics = tokio::time::timeout(deadline, waiting)
+            .await
+            .with_context(|| format!("not ready within {deadline:?}: the log names what is missing"))?;
+        let Some(topics) = topics else { return Ok(false) };
+        let cache = backends::dedupe(settings, tables::identity(dynamo).await?, &process.metrics)?;
+        let standing = again(|| dynamo.begin_run(group, run)).await?;
+        anyhow::ensure!(standing.spec == run.spec, "a run {} was begun meanwhile, and told other things", run.name);
+        let total: u64 = self.ranges.iter().map(Range::len).sum();
+        let progress = Progress::new(run, total, self.done_before().await?, process.metrics.clone());
+        let beat = process.heartbeats.register("range-reader", BEATS);
+        let source = RangeSource::start(self.ranges, feed, self.rate.0, beat)?;
+        let ledger_group = run.ledger_group(group);
+        let lanes = Lanes {
+            settings,
+            credentials: None,
+            pipeline,
+            topics: &topics,
+            cache: &cache.store,
+            group: &ledger_group,
+            purpose: self.purpose,
+            pipelines: 1,
+            until_idle: true,
+        };
+        let coordinator = lanes.start(process, Box::new(source)).await?;
+        let working = coordinator.run(process.stop.clone());
+        let ending = tokio::select! {
+            ending = working => ending,
+            () = progress.show() => Ok(Ending::Left(Vec::new())),
+        };
+        match ending? {
+            Ending::Drained if !process.stop.is_cancelled() => {
+                again(|| dynamo.end_run(group, run)).await?;
+                Ok(true)
+            }
+            Ending::Drained => Ok(false),
+            Ending::Left(partitions) => {
+                let message = format_args!("{}: not drained in time: {}", run.name, partitions.join(", "));
+                process.metrics.alerts.raise(Alert::DrainDeadline, &At::default(), message);
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// Says how a run can be taken up again.
+fn say_unfinished(process: &Process, kind: &str, run: &RunItem) -> anyhow::Result<()> {
+    run::show_summary(process, None)?;
+    anyhow::bail!("stopped before its end: `recordkeeper {kind} --run {}` goes on where the ledger ends", run.name)
+}

@@ -1,0 +1,174 @@
+//! Runs that read again, on record in the ledger table: what each was told, so that it can be taken up again, and that it is done.
+//! Dead letters that a person dismissed stand beside them.
+
+use super::dynamodb::{garbled, unanswered};
+use crate::event::FORMAT;
+use crate::event::ids::escape_into;
+use crate::store::Retry;
+use crate::store::dynamodb::{Answer, Attributes, Dynamo, Item, Value, stored_now};
+
+/// The most items of one page.
+const PAGE: usize = 500;
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunItem {
+    /// What it does, such as `replay`; no `|`.
+    pub kind: String,
+    /// Its name, unique among the group's runs of its kind; no `|`.
+    pub name: String,
+    /// What it was told, as JSON.
+    pub spec: String,
+    /// Which process began it.
+    pub writer: String,
+    /// Whether it came to its end.
+    pub done: bool,
+}
+
+impl RunItem {
+    /// Whose ledger it keeps: the group of its chains.
+    pub fn ledger_group(&self, group: &str) -> String {
+        format!("{group}/{}/{}", self.kind, self.name)
+    }
+}
+
+/// A dead letter that a person decided to leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dismissal {
+    /// Where its event was read first, in the stored form.
+    pub origin: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Dynamo {
+    /// The runs of a group, in no order that matters; a dead process's too.
+    ///
+    /// # Errors
+    ///
+    /// Where the table cannot be read, or holds what cannot be understood.
+    pub async fn runs(&self, group: &str) -> Result<Vec<RunItem>, Retry> {
+        let key = runs_key(group);
+        let mut runs: Vec<RunItem> = Vec::new();
+        for (from, item) in self.all_items(&key).await? {
+            let mut parts = from.split('|');
+            match (parts.next(), parts.next(), parts.next()) {
+                (Some(kind), Some(name), None) => {
+                    let spec = text_of(&item, "spec").ok_or_else(|| garbled(&key, "a run without what it was told"))?;
+                    let writer = text_of(&item, "writer").unwrap_or_default();
+                    runs.push(RunItem { kind: kind.to_owned(), name: name.to_owned(), spec, writer, done: false });
+                }
+                // Sorts right behind its run.
+                (Some(kind), Some(name), Some("done")) => {
+                    runs.iter_mut().filter(|run| run.kind == kind && run.name == name).for_each(|run| run.done = true);
+                }
+                _ => return Err(garbled(&key, &format!("{from} is no run"))),
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Writes a run down unless there is one of its kind and name; returns the one that stands.
+    ///
+    /// # Errors
+    ///
+    /// Where it may not have been written.
+    pub async fn begin_run(&self, group: &str, run: &RunItem) -> Result<RunItem, Retry> {
+        let from = format!("{}|{}", run.kind, run.name);
+        let mut attributes = base(runs_key(group), from);
+        attributes.push(("spec", Value::Text(run.spec.clone())));
+        attributes.push(("writer", Value::Text(run.writer.clone())));
+        self.put_once(attributes).await?;
+        let standing = self.runs(group).await?.into_iter().find(|one| one.kind == run.kind && one.name == run.name);
+        standing.ok_or_else(|| unanswered("the run came and went"))
+    }
+
+    /// Writes down that a run came to its end.
+    ///
+    /// # Errors
+    ///
+    /// Where it may not have been written.
+    pub async fn end_run(&self, group: &str, run: &RunItem) -> Result<(), Retry> {
+        self.put_once(base(runs_key(group), format!("{}|{}|done", run.kind, run.name))).await
+    }
+
+    /// Dead letters of a group that were dismissed.
+    ///
+    /// # Errors
+    ///
+    /// Where the table cannot be read, or holds what cannot be understood.
+    pub async fn dismissals(&self, group: &str) -> Result<Vec<Dismissal>, Retry> {
+        let key = dismissals_key(group);
+        let read = |(origin, item): (String, Item)| {
+            let reason = text_of(&item, "reason").ok_or_else(|| garbled(&key, "a dismissal without a reason"))?;
+            Ok(Dismissal { origin, reason })
+        };
+        self.all_items(&key).await?.into_iter().map(read).collect()
+    }
+
+    /// Writes dismissals down; one that stands already stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Where some of them may not have been written.
+    pub async fn dismiss(&self, group: &str, dismissals: &[Dismissal], writer: &str) -> Result<(), Retry> {
+        for dismissal in dismissals {
+            let mut attributes = base(dismissals_key(group), dismissal.origin.clone());
+            attributes.push(("reason", Value::Text(dismissal.reason.clone())));
+            attributes.push(("writer", Value::Text(writer.to_owned())));
+            self.put_once(attributes).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_once(&self, attributes: Attributes) -> Result<(), Retry> {
+        match self.insert_ledger_items(vec![attributes]).await.pop() {
+            Some(Answer::Done | Answer::Exists) => Ok(()),
+            Some(Answer::Trouble(trouble)) => Err(super::dynamodb::retry(trouble)),
+            Some(Answer::ConditionFailed(_)) | None => Err(unanswered("no answer")),
+        }
+    }
+
+    /// Everything under one partition key, a page at a time, with its sort key.
+    async fn all_items(&self, key: &str) -> Result<Vec<(String, Item)>, Retry> {
+        let mut items: Vec<(String, Item)> = Vec::new();
+        loop {
+            let above = items.last().map(|(from, _)| from.clone());
+            let page = self.ledger_items_above(key, above, PAGE).await?;
+            let last = page.len() < PAGE;
+            for item in page {
+                let from = text_of(&item, "from").ok_or_else(|| garbled(key, "an item without its key"))?;
+                items.push((from, item));
+            }
+            if last {
+                return Ok(items);
+            }
+        }
+    }
+}
+
+fn base(key: String, from: String) -> Attributes {
+    vec![
+        ("created_at", Value::Text(stored_now())),
+        ("format", Value::Number(FORMAT.to_string())),
+        ("from", Value::Text(from)),
+        ("ledger_id", Value::Text(key)),
+    ]
+}
+
+fn text_of(item: &Item, name: &str) -> Option<String> {
+    item.get(name).and_then(Value::text).map(str::to_owned)
+}
+
+/// The key of a group's runs. It has fewer parts than any chain's key.
+fn runs_key(group: &str) -> String {
+    let mut key = "run#".to_owned();
+    escape_into(&mut key, group);
+    key
+}
+
+fn dismissals_key(group: &str) -> String {
+    let mut key = "dismissed#".to_owned();
+    escape_into(&mut key, group);
+    key
+}
