@@ -130,6 +130,8 @@ pub enum Command {
     Reset(ResetArgs),
     /// Read a range of a topic, or an archive, again, under a ledger of its own
     Replay(repair::args::ReplayArgs),
+    /// Try dead letters again; or list, show and dismiss them
+    Redrive(repair::args::RedriveArgs),
     /// Generate sample events
     Generate(crate::generate::GenerateArgs),
     /// Ask a running instance whether it is alive (for container checks without a shell)

@@ -78,7 +78,7 @@ impl Dynamo {
         let mut attributes = base(runs_key(group), from);
         attributes.push(("spec", Value::Text(run.spec.clone())));
         attributes.push(("writer", Value::Text(run.writer.clone())));
-        self.put_once(attributes).await?;
+        self.put_once(vec![attributes]).await?;
         let standing = self.runs(group).await?.into_iter().find(|one| one.kind == run.kind && one.name == run.name);
         standing.ok_or_else(|| unanswered("the run came and went"))
     }
@@ -89,7 +89,7 @@ impl Dynamo {
     ///
     /// Where it may not have been written.
     pub async fn end_run(&self, group: &str, run: &RunItem) -> Result<(), Retry> {
-        self.put_once(base(runs_key(group), format!("{}|{}|done", run.kind, run.name))).await
+        self.put_once(vec![base(runs_key(group), format!("{}|{}|done", run.kind, run.name))]).await
     }
 
     /// Dead letters of a group that were dismissed.
@@ -112,21 +112,30 @@ impl Dynamo {
     ///
     /// Where some of them may not have been written.
     pub async fn dismiss(&self, group: &str, dismissals: &[Dismissal], writer: &str) -> Result<(), Retry> {
-        for dismissal in dismissals {
-            let mut attributes = base(dismissals_key(group), dismissal.origin.clone());
-            attributes.push(("reason", Value::Text(dismissal.reason.clone())));
-            attributes.push(("writer", Value::Text(writer.to_owned())));
-            self.put_once(attributes).await?;
+        for page in dismissals.chunks(PAGE) {
+            let attributes = |dismissal: &Dismissal| {
+                let mut attributes = base(dismissals_key(group), dismissal.origin.clone());
+                attributes.push(("reason", Value::Text(dismissal.reason.clone())));
+                attributes.push(("writer", Value::Text(writer.to_owned())));
+                attributes
+            };
+            self.put_once(page.iter().map(attributes).collect()).await?;
         }
         Ok(())
     }
 
-    async fn put_once(&self, attributes: Attributes) -> Result<(), Retry> {
-        match self.insert_ledger_items(vec![attributes]).await.pop() {
-            Some(Answer::Done | Answer::Exists) => Ok(()),
-            Some(Answer::Trouble(trouble)) => Err(super::dynamodb::retry(trouble)),
-            Some(Answer::ConditionFailed(_)) | None => Err(unanswered("no answer")),
+    /// Inserts each item unless it stands already.
+    async fn put_once(&self, items: Vec<Attributes>) -> Result<(), Retry> {
+        let asked = items.len();
+        let answers = self.insert_ledger_items(items).await;
+        if answers.len() != asked {
+            return Err(unanswered("no answer"));
         }
+        answers.into_iter().try_for_each(|answer| match answer {
+            Answer::Done | Answer::Exists => Ok(()),
+            Answer::Trouble(trouble) => Err(super::dynamodb::retry(trouble)),
+            Answer::ConditionFailed(_) => Err(unanswered("an INSERT was answered as if it had a condition")),
+        })
     }
 
     /// Everything under one partition key, a page at a time, with its sort key.

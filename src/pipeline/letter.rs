@@ -60,6 +60,8 @@ pub(super) fn message(parts: &Parts, batch: &RawBatch, item: &Item, refusal: &Re
 pub struct LetterHead {
     /// Where its event was read first.
     pub origin: Origin,
+    /// The broker's time of its event, in milliseconds since 1970, where there is one.
+    pub timestamp_ms: Option<i64>,
     /// The pipeline that refused it.
     pub pipeline: String,
     /// The route; empty where classification did not get that far.
@@ -110,6 +112,10 @@ impl LetterHead {
         };
         let position = Position::Offset(number(text("origin-offset")?, "origin-offset")?);
         let reason = text("reason")?;
+        let timestamp_ms = match text("origin-timestamp")? {
+            "" => None,
+            timestamp => Some(number(timestamp, "origin-timestamp")?),
+        };
         let digest = |name: &str| match found.get(name).filter(|text| !text.is_empty()) {
             None => Ok(None),
             Some(text) => {
@@ -118,6 +124,7 @@ impl LetterHead {
         };
         Ok(Self {
             origin: Origin { partition: Arc::new(partition), position },
+            timestamp_ms,
             pipeline: text("pipeline")?.to_owned(),
             route: text("route")?.to_owned(),
             reason: Reason::from_name(reason).ok_or_else(|| format!("reason {reason} is unknown"))?,

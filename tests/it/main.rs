@@ -13,6 +13,7 @@ mod generate;
 mod ledger;
 mod log;
 mod policies;
+mod redrive;
 mod replay;
 mod reset;
 mod services;

@@ -38,7 +38,7 @@ fn read_events(file: &std::path::Path) -> Vec<Event> {
 }
 
 /// How many generated events a test takes: RECORDKEEPER_TEST_EVENTS where it is set (the full-size targets set it).
-fn events_or(reduced: u64) -> u64 {
+pub fn events_or(reduced: u64) -> u64 {
     std::env::var("RECORDKEEPER_TEST_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(reduced)
 }
 

@@ -169,7 +169,7 @@ pub enum RedriveCommand {
 }
 
 /// Which dead letters.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct LetterFilter {
     /// Those with this reason; may be repeated
     #[arg(long, value_name = "REASON", value_parser = parse_reason)]

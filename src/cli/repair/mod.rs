@@ -1,7 +1,11 @@
 //! Runs that read again: `replay` and `redrive`. Each keeps a ledger of its own, which says where it goes on after a crash.
 
 pub mod args;
+mod corrections;
+mod letters;
+pub mod list;
 mod progress;
+mod redrive;
 pub mod replay;
 mod spec;
 

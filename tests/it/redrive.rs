@@ -1,0 +1,274 @@
+//! `redrive`: dead letters are tried again under a ledger of their own, shown, corrected and dismissed.
+
+use std::collections::BTreeSet;
+
+use rdkafka::Message as _;
+use rdkafka::message::{Headers as _, OwnedMessage};
+use serde_json::{Value, json};
+
+use crate::deployment::{Deployment, Event, RUN_MAX, Run, header, plain, run_of, text};
+use crate::ledger;
+use crate::spine::events_or;
+
+const WALLET: &str = "evm:1:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed";
+const SCHEMA: &str = "schemas/native/wallet.status_changed.json";
+
+fn event(id: &str, kind: &str, data: Value) -> Event {
+    let value = json!({"specversion": "1.0", "id": id, "source": "/redrive", "type": kind, "data": data});
+    Event::new("wallet-events", "k", value.to_string())
+}
+
+fn status(version: u64) -> Event {
+    let data = json!({"wallet_id": WALLET, "wallet_status": "active", "version": version});
+    event(&version.to_string(), "wallet.status_changed", data)
+}
+
+/// What the command printed, and how it ended.
+async fn redrive(deployment: &Deployment, args: &[&str], env: &[(&str, &str)]) -> (Run, String) {
+    let mut command = deployment.command(&[&["redrive"], args].concat());
+    command.envs(env.iter().copied());
+    let output = tokio::time::timeout(RUN_MAX, command.output()).await.expect("ends in time").unwrap();
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    (run_of(output), stdout)
+}
+
+async fn execute(deployment: &Deployment, args: &[&str]) -> Run {
+    let (run, stdout) = redrive(deployment, &[&["--execute", "--summary", "json"], args].concat(), &[]).await;
+    assert_eq!(run.code, Some(0), "{args:?}: {stdout}{}", run.stderr);
+    run
+}
+
+async fn listed(deployment: &Deployment, args: &[&str]) -> Vec<Value> {
+    let (run, stdout) = redrive(deployment, &[&["list", "--json"], args].concat(), &[]).await;
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Makes the schema of status changes ask for what no publisher sends; gives what it was.
+fn break_schema(deployment: &Deployment) -> String {
+    let file = deployment.dir.join(SCHEMA);
+    let sound = std::fs::read_to_string(&file).unwrap();
+    let mut schema: Value = serde_json::from_str(&sound).unwrap();
+    schema["required"] = json!(["what_nobody_sends"]);
+    std::fs::write(&file, schema.to_string()).unwrap();
+    sound
+}
+
+fn mend_schema(deployment: &Deployment, sound: &str) {
+    std::fs::write(deployment.dir.join(SCHEMA), sound).unwrap();
+}
+
+/// After the schema is mended all that it refused is recorded, from where it was read first; nothing else is tried, the group's
+/// ledger and place stay, and no second redrive finds anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_broken_schema_refused_is_recorded_once_it_is_mended() {
+    let deployment = Deployment::start("redrive", "wallets", 1).await;
+    let sound = break_schema(&deployment);
+    let mut events: Vec<Event> = (1..=30).map(status).collect();
+    events.insert(10, Event::new("wallet-events", "k", "no event"));
+    deployment.publish(&events).await;
+    let run = deployment.run_until_idle().await;
+    assert_eq!((run.code, run.dead("schema"), run.dead("undecodable")), (Some(0), 30, 1), "{}", run.stderr);
+    let live = ledger::chains(&deployment).await;
+    let letters = listed(&deployment, &["--reason", "schema"]).await;
+    assert_eq!(letters.len(), 30);
+    assert!(letters.iter().all(|letter| letter["attempts"] == 1 && letter["route"] == "wallet-status-changed"));
+    assert_eq!(listed(&deployment, &["--reason", "schema", "--count", "7"]).await.len(), 7);
+    assert_eq!(listed(&deployment, &["--key", "other"]).await.len(), 0);
+    assert_eq!(listed(&deployment, &["--until", "2020-01-01T00:00:00Z"]).await.len(), 0);
+
+    mend_schema(&deployment, &sound);
+    let (dry, stdout) = redrive(&deployment, &["--reason", "schema"], &[]).await;
+    assert_eq!(dry.code, Some(0), "{}", dry.stderr);
+    assert!(stdout.contains("30 dead letters") && stdout.contains("--execute does it"), "{stdout}");
+    assert_eq!(deployment.scan("wallet_records").await.len(), 0, "only shown");
+
+    let done = execute(&deployment, &["--reason", "schema", "--run", "mended"]).await;
+    done.assert_sums();
+    assert_eq!((done.count("recorded"), done.count("repeated")), (30, 0), "{}", done.summary);
+    let records = deployment.scan("wallet_records").await;
+    let origins: BTreeSet<String> = records.iter().map(|record| text(record, "origin").to_owned()).collect();
+    let expected: BTreeSet<String> =
+        letters.iter().map(|letter| letter["origin"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((records.len(), origins), (30, expected));
+    let wallet = plain(&deployment.scan("wallet_inventory").await[0]);
+    assert_eq!(wallet["wallet_status"], "active");
+    assert!(wallet["status_version"].as_str().unwrap().trim_start_matches('0').starts_with("30"), "{wallet}");
+
+    let after = ledger::chains(&deployment).await;
+    assert_eq!(after[0].outcomes, live[0].outcomes);
+    assert_eq!(deployment.committed("wallet-events", 1)[&0], 31);
+    let group = format!("{}/redrive/mended", deployment.group());
+    let filled: Vec<Value> = deployment
+        .scan("ledger")
+        .await
+        .iter()
+        .filter(|item| text(item, "ledger_id").starts_with(&format!("{group}|")))
+        .flat_map(|item| plain(item)["fills"].as_object().cloned().unwrap_or_default().into_values())
+        .collect();
+    assert_eq!(filled, ["0-9,11-30"], "the ledger says whose letters were filled");
+
+    assert!(listed(&deployment, &["--reason", "schema"]).await.is_empty());
+    let (again, stdout) = redrive(&deployment, &["--reason", "schema", "--execute"], &[]).await;
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    assert!(stdout.contains("nothing to redrive"), "{stdout}");
+    assert_eq!(deployment.read_topic(&deployment.dead_letters).len(), 31);
+}
+
+fn headers(letter: &OwnedMessage) -> Vec<(String, Vec<u8>)> {
+    let headers = letter.headers().unwrap();
+    headers.iter().map(|header| (header.key.to_owned(), header.value.unwrap_or_default().to_vec())).collect()
+}
+
+/// c-23: the same poison redriven again and again: its value and its origin stay, one attempt count grows, and at the cap it stays
+/// where it is, and is reported.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poison_event_that_is_redriven_again_and_again_stays_what_it_is() {
+    let deployment = Deployment::start("c23", "wallets", 1).await;
+    let mut poison = Event::new("wallet-events", "k", "\u{feff}no event");
+    poison.headers = vec![("publisher".into(), Some(b"bank".to_vec())), ("empty".into(), None)];
+    deployment.publish(&[status(1), poison]).await;
+    assert_eq!(deployment.run_until_idle().await.code, Some(0));
+    for attempt in 2..=4 {
+        let run = execute(&deployment, &["--attempts-max", "4"]).await;
+        assert_eq!(run.dead("undecodable"), 1, "{}", run.summary);
+        assert_eq!(deployment.read_topic(&deployment.dead_letters).len(), attempt);
+    }
+    for _ in 0..2 {
+        let (capped, stdout) = redrive(&deployment, &["--attempts-max", "4", "--execute"], &[]).await;
+        assert_eq!(capped.code, Some(0), "{}", capped.stderr);
+        assert!(
+            stdout.contains("1 of them were tried 4 times or more") && stdout.contains("nothing to redrive"),
+            "{stdout}"
+        );
+    }
+    let mut letters = deployment.read_topic(&deployment.dead_letters);
+    letters.sort_by_key(|letter| header(letter, "recordkeeper-attempt").map(str::to_owned));
+    let attempts: Vec<_> = letters.iter().map(|letter| header(letter, "recordkeeper-attempt").unwrap()).collect();
+    assert_eq!(attempts, ["1", "2", "3", "4"]);
+    let plain = |letter: &OwnedMessage| -> Vec<_> {
+        headers(letter).into_iter().filter(|(name, _)| name != "recordkeeper-attempt").collect()
+    };
+    for letter in &letters {
+        assert_eq!((letter.payload(), letter.key()), (Some("\u{feff}no event".as_bytes()), Some(b"k".as_slice())));
+        assert_eq!(plain(letter), plain(&letters[0]), "one set of headers, and it does not grow");
+    }
+    let open = listed(&deployment, &[]).await;
+    assert_eq!((open.len(), &open[0]["attempts"]), (1, &json!(4)));
+}
+
+/// Killed half-way and taken up again: every letter's event is recorded, none twice, and no letter is written anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_that_was_killed_goes_on_where_its_ledger_ends() {
+    let deployment = Deployment::start("redrive-killed", "wallets", 1).await;
+    let sound = break_schema(&deployment);
+    let count = events_or(10_000) / 20;
+    deployment.publish(&(1..=count).map(status).collect::<Vec<_>>()).await;
+    let run = deployment.run_until_idle().await;
+    assert_eq!((run.code, run.dead("schema")), (Some(0), count), "{}", run.stderr);
+    mend_schema(&deployment, &sound);
+    let small = [("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "20"), ("RECORDKEEPER_ENGINE_ATTEST_INTERVAL", "10ms")];
+    let args = ["--execute", "--summary", "json", "--rate", "unlimited", "--run", "again"];
+    for failpoint in ["attested:3", "applied:5", "judged:7"] {
+        let dies = [&small[..], &[("RECORDKEEPER_FAILPOINT", failpoint)]].concat();
+        let (killed, stdout) = redrive(&deployment, &args, &dies).await;
+        assert_eq!(killed.code, None, "{failpoint}: {stdout}{}", killed.stderr);
+    }
+    let group = format!("{}/redrive/again", deployment.group());
+    let half: u64 = ledger::chains_of(&deployment, &group).await.iter().map(|chain| chain.end).sum();
+    assert!(half > 0 && half < count, "{half}");
+    let (resumed, stdout) = redrive(&deployment, &args, &small).await;
+    assert_eq!((resumed.code, resumed.count("consumed")), (Some(0), count - half), "{stdout}{}", resumed.stderr);
+    assert_eq!(deployment.scan("wallet_records").await.len() as u64, count);
+    assert_eq!(deployment.read_topic(&deployment.dead_letters).len() as u64, count);
+    let chains = ledger::chains_of(&deployment, &group).await;
+    let outcomes: Vec<&String> = chains.iter().flat_map(|chain| &chain.outcomes).collect();
+    assert_eq!(outcomes.len() as u64, count);
+    assert!(outcomes.iter().all(|outcome| *outcome == "r"));
+    assert!(listed(&deployment, &[]).await.is_empty());
+}
+
+/// Corrected from a file, an event is recorded under its first origin, and says what it corrects; what is dismissed is on record
+/// and is seen no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_corrected_shown_and_dismissed() {
+    let deployment = Deployment::start("redrive-corrected", "wallets", 1).await;
+    let wrong = |n: u32| {
+        let data = json!({"wallet_id": WALLET, "wallet_status": "asleep", "version": n});
+        event(&n.to_string(), "wallet.status_changed", data)
+    };
+    deployment.publish(&[wrong(1), wrong(2), Event::new("wallet-events", "secret-key", "no event")]).await;
+    let run = deployment.run_until_idle().await;
+    assert_eq!((run.code, run.dead("schema"), run.dead("undecodable")), (Some(0), 2, 1), "{}", run.stderr);
+    let letters = listed(&deployment, &[]).await;
+    let origin = |n: usize| {
+        letters
+            .iter()
+            .map(|letter| letter["origin"].as_str().unwrap())
+            .find(|origin| origin.ends_with(&format!("|{n}")))
+            .unwrap()
+    };
+
+    let value = json!({"specversion": "1.0", "id": "1", "source": "/redrive", "type": "wallet.status_changed",
+        "data": {"wallet_id": WALLET, "wallet_status": "frozen", "version": 1}});
+    let file = deployment.dir.join("corrected.ndjson");
+    std::fs::write(&file, format!("{}\n", json!({"origin": origin(0), "value": value}))).unwrap();
+    let file = file.to_str().unwrap();
+    let done = execute(&deployment, &["--corrected", file]).await;
+    assert_eq!((done.count("recorded"), done.dead("schema")), (1, 0), "only what the file names: {}", done.summary);
+    let records = deployment.scan("wallet_records").await;
+    assert_eq!((records.len(), text(&records[0], "origin")), (1, origin(0)));
+    let digest = letters.iter().find(|letter| letter["origin"] == origin(0)).unwrap()["content_digest"].clone();
+    assert_eq!(text(&records[0], "corrects"), digest.as_str().unwrap());
+    assert_eq!(plain(&deployment.scan("wallet_inventory").await[0])["wallet_status"], "frozen");
+
+    let (shown, stdout) = redrive(&deployment, &["show", origin(2)], &[]).await;
+    assert_eq!(shown.code, Some(0), "{}", shown.stderr);
+    assert!(
+        stdout.contains("undecodable") && !stdout.contains("no event") && !stdout.contains("secret-key"),
+        "{stdout}"
+    );
+    let (_, stdout) = redrive(&deployment, &["show", origin(2), "--payload"], &[]).await;
+    assert!(stdout.contains("no event") && stdout.contains("secret-key"), "{stdout}");
+
+    let dismiss = ["dismiss", "--reason", "undecodable", "--why", "a test of the publisher's"];
+    let (_, stdout) = redrive(&deployment, &dismiss, &[]).await;
+    assert!(stdout.contains("nothing was changed"), "{stdout}");
+    assert_eq!(listed(&deployment, &[]).await.len(), 2);
+    let (dismissed, stdout) = redrive(&deployment, &[&dismiss[..], &["--execute"]].concat(), &[]).await;
+    assert_eq!(dismissed.code, Some(0), "{stdout}{}", dismissed.stderr);
+    let left = listed(&deployment, &[]).await;
+    assert_eq!((left.len(), &left[0]["origin"]), (1, &json!(origin(1))));
+    let ledger = deployment.scan("ledger").await;
+    let record = ledger.iter().find(|item| text(item, "ledger_id").starts_with("dismissed#")).unwrap();
+    assert_eq!((text(record, "from"), text(record, "reason")), (origin(2), "a test of the publisher's"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_redrive_is_refused_before_anything_is_read() {
+    let deployment = Deployment::start("redrive-wrong", "wallets", 1).await;
+    deployment.publish(&[Event::new("wallet-events", "k", "no event")]).await;
+    assert_eq!(deployment.run_until_idle().await.code, Some(0));
+    let write = |name: &str, text: &str| {
+        let file = deployment.dir.join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let unreadable = write("unreadable.ndjson", "\n{\"origin\"\n");
+    let stranger = write("stranger.ndjson", "{\"origin\":\"c|t|i|0|0|9\",\"value\":1}\n");
+    for (args, hint) in [
+        (&["--reason", "bad"][..], "give one of tombstone"),
+        (&["--since", "monday"], "--since"),
+        (&["--corrected", "/nonexistent"], "/nonexistent: "),
+        (&["--corrected", &unreadable], "unreadable.ndjson:2: "),
+        (&["--corrected", &stranger], "no open dead letter has the origin"),
+        (&["--run", "a|b"], "1 to 64 of"),
+        (&["show", "somewhere"], "is no origin"),
+        (&["dismiss", "--why", " "], "--why: say why"),
+        (&["dismiss"], "--why"),
+    ] {
+        let (wrong, stdout) = redrive(&deployment, args, &[]).await;
+        assert_eq!(wrong.code, Some(2), "{args:?}: {stdout}{}", wrong.stderr);
+        assert!(wrong.stderr.contains(hint), "{args:?}: {}", wrong.stderr);
+    }
+}
