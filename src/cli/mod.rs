@@ -3,6 +3,7 @@
 //! Arguments come in, an exit code goes out: 0 done, 1 failed at run time, 2 wrong usage or configuration. Results go to
 //! standard output, findings and the log to standard error.
 
+pub mod archive;
 mod backends;
 pub mod check;
 mod check_event;
@@ -132,6 +133,8 @@ pub enum Command {
     Replay(repair::args::ReplayArgs),
     /// Try dead letters again; or list, show and dismiss them
     Redrive(repair::args::RedriveArgs),
+    /// Write a range of a topic to files, to be replayed some day
+    Archive(archive::ArchiveArgs),
     /// Generate sample events
     Generate(crate::generate::GenerateArgs),
     /// Ask a running instance whether it is alive (for container checks without a shell)

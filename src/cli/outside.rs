@@ -9,6 +9,7 @@ use crate::event::Position;
 use crate::guard::Backoff;
 use crate::pipeline::Pipeline;
 use crate::source::kafka::{GroupPlace, Place};
+use crate::source::range::Range;
 use crate::store::Retry;
 
 use super::PlaceArg;
@@ -69,6 +70,45 @@ pub(super) async fn positions(
             blocking(group, move |group| group.at_time(&places, time.as_millisecond())).await?
         }
     })
+}
+
+/// The ranges of a topic between two places, as the log stands now; the inner error is the user's.
+///
+/// # Errors
+///
+/// What is in the way.
+pub(super) async fn ranges(
+    group: &Arc<GroupPlace>,
+    topic: &str,
+    chosen: &[u32],
+    from: PlaceArg,
+    to: PlaceArg,
+) -> anyhow::Result<Result<Vec<Range>, String>> {
+    let by_offset = [from, to].iter().any(|place| matches!(place, PlaceArg::Offset(_)));
+    if by_offset && chosen.len() != 1 {
+        return Ok(Err("an offset is one of one partition: give exactly one --partition".to_owned()));
+    }
+    let places = match places(group, topic, chosen).await? {
+        Ok(places) => places,
+        Err(what) => return Ok(Err(what)),
+    };
+    let (begin, end) = (positions(group, &places, from).await?, positions(group, &places, to).await?);
+    let mut ranges = Vec::with_capacity(places.len());
+    for ((place, from), to) in places.into_iter().zip(begin).zip(end) {
+        let Place { partition, log_start, log_end, .. } = place;
+        if from < log_start || from.max(to) > log_end {
+            let (first, next) = (log_start.next_offset(), log_end.next_offset());
+            return Ok(Err(format!("{partition} holds offsets from {first} on, below {next}: ask for those")));
+        }
+        if to < from {
+            return Ok(Err(format!("{partition}: --to lies before --from")));
+        }
+        ranges.push(Range { partition, from, to, log_start });
+    }
+    if ranges.iter().all(Range::is_empty) {
+        return Ok(Err(format!("nothing stands in this range of {topic}")));
+    }
+    Ok(Ok(ranges))
 }
 
 /// Calls until it works, a few times.

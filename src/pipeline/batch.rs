@@ -3,7 +3,7 @@
 use crate::event::{Digest, Origin, Outcome, Position, Reason, Refusal};
 use crate::guard::failpoint;
 use crate::ledger::{Chain, Entry};
-use crate::source::{Provenance, RawBatch};
+use crate::source::{Provenance, RawBatch, RawMessage};
 use crate::telemetry::BatchTally;
 use crate::telemetry::metrics::Stage;
 
@@ -100,7 +100,7 @@ fn prepare(parts: &Parts, batch: &RawBatch) -> Vec<Item> {
     for (index, raw) in batch.messages.iter().enumerate() {
         let (origin, origin_text, carried) = match &raw.provenance {
             Provenance::Carried(carried) => (carried.origin.clone(), carried.origin.text(), Some(carried.clone())),
-            Provenance::Here | Provenance::LeftOut(_) => {
+            Provenance::Here | Provenance::LeftOut(_) | Provenance::Damaged(_) => {
                 let origin = Origin { partition: parts.partition.clone(), position: raw.position };
                 (origin, format!("{prefix}|{}", raw.position), None)
             }
@@ -118,23 +118,19 @@ fn prepare(parts: &Parts, batch: &RawBatch) -> Vec<Item> {
             origin,
             carried,
         };
-        if let Provenance::LeftOut(outcome) = raw.provenance {
-            item.fate = Fate::Settled(outcome);
+        let unread = match &raw.provenance {
+            Provenance::LeftOut(outcome) => Some(Fate::Settled(*outcome)),
+            Provenance::Damaged(why) => Some(Fate::Refused(Refusal::new(Reason::Undecodable, why))),
+            Provenance::Here | Provenance::Carried(_) => None,
+        };
+        if let Some(fate) = unread {
+            item.fate = fate;
             items.push(item);
             continue;
         }
         headers.clear();
-        headers.extend(raw.headers.iter().map(|(name, value)| {
-            let name = std::str::from_utf8(batch.slice(name)).unwrap_or_default();
-            (name, value.as_ref().map(|value| batch.slice(value)))
-        }));
-        let delivery = Delivery {
-            origin: &item.origin,
-            timestamp_ms: raw.timestamp_ms,
-            key: raw.key.as_ref().map(|key| batch.slice(key)),
-            value: raw.value.as_ref().map(|value| batch.slice(value)),
-            headers: &headers,
-        };
+        headers.extend(batch.headers(raw));
+        let delivery = delivery(batch, raw, &item.origin, &headers);
         match parts.pipeline.prepare(&delivery) {
             Prepared::Event(mut mapped) => {
                 item.route = mapped.records.first().map(|judge| judge.names.clone());
@@ -158,6 +154,22 @@ fn prepare(parts: &Parts, batch: &RawBatch) -> Vec<Item> {
         items.push(item);
     }
     items
+}
+
+/// A message of a batch, with its headers, as the pure half takes it.
+pub fn delivery<'a>(
+    batch: &'a RawBatch,
+    raw: &'a RawMessage,
+    origin: &'a Origin,
+    headers: &'a [(&'a str, Option<&'a [u8]>)],
+) -> Delivery<'a> {
+    Delivery {
+        origin,
+        timestamp_ms: raw.timestamp_ms,
+        key: raw.key.as_ref().map(|key| batch.slice(key)),
+        value: raw.value.as_ref().map(|value| batch.slice(value)),
+        headers,
+    }
 }
 
 /// Takes away what the run does not apply, and notes what a corrected event stands for.

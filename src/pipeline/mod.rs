@@ -27,7 +27,7 @@ mod turn;
 mod validate;
 mod value;
 
-pub use batch::{Done, Gates, process};
+pub use batch::{Done, Gates, delivery, process};
 pub use compile::Pipeline;
 pub use glob::Glob;
 pub use letter::{HEADER_PREFIX, LetterHead};

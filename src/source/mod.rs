@@ -3,6 +3,7 @@
 //! A [`Source`] hands out partitions and batches and takes checkpoints back. What leaves is a [`SourceEvent`]; what can
 //! fail is the source as a whole ([`SourceError`]); an outage that the source rides out by itself is none.
 
+pub mod archive;
 pub mod kafka;
 pub mod range;
 
@@ -39,6 +40,8 @@ pub enum Provenance {
     Carried(Box<Carried>),
     /// It is not to be processed; this is what becomes of the position.
     LeftOut(Outcome),
+    /// What carries it cannot be read, for this reason: the message is the whole of it.
+    Damaged(String),
 }
 
 /// What an archive or a dead letter tells of its event.
@@ -69,6 +72,24 @@ impl RawBatch {
     /// The bytes of a range.
     pub fn slice(&self, range: &Range<usize>) -> &[u8] {
         self.bytes.get(range.clone()).unwrap_or_default()
+    }
+
+    /// A message's headers, names and values in order.
+    pub fn headers(&self, message: &RawMessage) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        message.headers.iter().map(|(name, value)| {
+            let name = std::str::from_utf8(self.slice(name)).unwrap_or_default();
+            (name, value.as_ref().map(|value| self.slice(value)))
+        })
+    }
+
+    /// Where a message's event was read first.
+    pub fn origin(&self, message: &RawMessage) -> Origin {
+        match &message.provenance {
+            Provenance::Carried(carried) => carried.origin.clone(),
+            Provenance::Here | Provenance::LeftOut(_) | Provenance::Damaged(_) => {
+                Origin { partition: self.partition.clone(), position: message.position }
+            }
+        }
     }
 
     /// The position of the last message; [`Position::Begin`] for a batch without messages.

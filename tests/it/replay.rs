@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use rdkafka::Message as _;
 use serde_json::{Value, json};
 
-use crate::deployment::{Deployment, Event, RUN_MAX, Run, plain, run_of};
+use crate::deployment::{Deployment, Event, RUN_MAX, Run, header, plain, run_of};
 use crate::field::{Running, attested, until};
 use crate::ledger;
 
@@ -177,4 +178,136 @@ async fn a_wrong_replay_is_refused_before_anything_is_read() {
         assert!(wrong.stderr.contains(hint), "{args:?}: {}", wrong.stderr);
     }
     assert_eq!(deployment.snapshot().await, before);
+}
+
+async fn output(deployment: &Deployment, args: &[&str]) -> (Option<i32>, String, String) {
+    let output = deployment.command(args).output();
+    let output = tokio::time::timeout(RUN_MAX, output).await.expect("ends in time").unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// What was archived, in whatever form, brings everything back into empty tables, under the first origins; a damaged line is a dead
+/// letter with all of its bytes, and the rest goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_brings_everything_back() {
+    let deployment = Deployment::start("archive", "wallets", 1).await;
+    let mut events = history();
+    events[3].headers = vec![("empty".to_owned(), None), ("odd".to_owned(), Some(vec![0xff, 0]))];
+    events[3].key = Some(vec![0xfe]);
+    deployment.publish(&events).await;
+    assert_eq!(deployment.run_until_idle().await.code, Some(0));
+    let before = state(&deployment).await;
+    let topic = deployment.topic("wallet-events");
+    for (how, suffix) in [("none", "ndjson"), ("gzip", "ndjson.gz"), ("zstd", "ndjson.zst")] {
+        let out = deployment.dir.join(how);
+        let args = ["archive", "--topic", &topic, "--compress", how, "--out", out.to_str().unwrap()];
+        let (code, stdout, stderr) = output(&deployment, &args).await;
+        assert_eq!(code, Some(0), "{stderr}");
+        let file = out.join(format!("{topic}-0-0-5.{suffix}"));
+        assert_eq!(stdout, format!("{} 6 events\n", file.display()));
+        assert_eq!(output(&deployment, &args).await.0, Some(2), "nothing is written over");
+
+        delete_all(&deployment, "wallet_records", &["record_id"]).await;
+        delete_all(&deployment, "wallet_inventory", &["wallet_id"]).await;
+        delete_all(&deployment, "user_wallet_mapping", &["user_id", "wallet_id"]).await;
+        let args = ["replay", "--archive", file.to_str().unwrap(), "--summary", "json"];
+        let (code, stdout, stderr) = output(&deployment, &args).await;
+        let summary: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+        let counts = (&summary["recorded"], &summary["dead_lettered"]["undecodable"]);
+        assert_eq!((code, counts), (Some(0), (&json!(5), &json!(1))), "{stderr}");
+        let clocks = ["recorded_at", "record_digest", "created_at", "updated_at"];
+        let without = |tables: &BTreeMap<String, Vec<Value>>| {
+            let mut tables = tables.clone();
+            for item in tables.values_mut().flatten() {
+                clocks.iter().for_each(|clock| drop(item.as_object_mut().unwrap().remove(*clock)));
+            }
+            tables.values_mut().for_each(|items| items.sort_by_key(Value::to_string));
+            tables
+        };
+        assert_eq!(without(&state(&deployment).await), without(&before), "{how}");
+    }
+
+    let whole = deployment.dir.join(format!("none/{topic}-0-0-5.ndjson"));
+    let text = std::fs::read_to_string(&whole).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    let damaged = &lines[1][..lines[1].len() - 9];
+    lines[1] = damaged;
+    let file = deployment.dir.join("damaged.ndjson");
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let letters = deployment.read_topic(&deployment.dead_letters).len();
+    let args = ["replay", "--archive", file.to_str().unwrap(), "--summary", "json", "--run", "damaged"];
+    let (code, stdout, stderr) = output(&deployment, &args).await;
+    let summary: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((code, &summary["consumed"], &summary["repeated"]), (Some(0), &json!(6), &json!(4)), "{stderr}");
+    let after = deployment.read_topic(&deployment.dead_letters);
+    assert_eq!(after.len(), letters + 2);
+    let letter = after.iter().find(|letter| letter.payload() == Some(damaged.as_bytes())).expect("the whole line");
+    assert_eq!(header(letter, "recordkeeper-origin-topic"), Some("damaged.ndjson"));
+    assert_eq!(header(letter, "recordkeeper-origin-offset"), Some("1"));
+
+    let packed = std::fs::read(deployment.dir.join(format!("gzip/{topic}-0-0-5.ndjson.gz"))).unwrap();
+    let cut = deployment.dir.join("cut.ndjson.gz");
+    std::fs::write(&cut, &packed[..packed.len() - 20]).unwrap();
+    let (cut, whole) = (cut.to_str().unwrap(), whole.to_str().unwrap());
+    for (args, hint) in [
+        (&["--archive", cut][..], "cut.ndjson.gz: after "),
+        (&["--archive", "/nonexistent"], "/nonexistent: "),
+        (&["--archive", whole, "--archive", whole], "is given twice"),
+        (&["--archive", whole, "--topic", &topic], "cannot be used with"),
+    ] {
+        let (code, _, stderr) = output(&deployment, &[&["replay"], args].concat()).await;
+        assert_eq!(code, Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(hint), "{args:?}: {stderr}");
+    }
+}
+
+/// What a replay would do is said, and nothing is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diff_says_what_a_replay_would_do_and_writes_nothing() {
+    let deployment = Deployment::start("diff", "wallets", 1).await;
+    let mut events = history();
+    events.push(events[3].clone());
+    deployment.publish(&events).await;
+    assert_eq!(deployment.run_until_idle().await.code, Some(0));
+    let records = deployment.scan("wallet_records").await;
+    let grant = records.iter().find(|record| plain(record)["event_id"] == "grant").unwrap();
+    let client = deployment.dynamodb_client().await;
+    let table = format!("{}-wallet_records", deployment.name);
+    client.delete_item().table_name(&table).key("record_id", grant["record_id"].clone()).send().await.unwrap();
+    delete_all(&deployment, "user_wallet_mapping", &["user_id", "wallet_id"]).await;
+    let file = deployment.dir.join("pipelines/wallets.yaml");
+    let pipeline = std::fs::read_to_string(&file).unwrap();
+    let changed = pipeline.replace("type: wallet.requested\n        fields:", "type: wallet.wanted\n        fields:");
+    assert_ne!(changed, pipeline);
+    std::fs::write(&file, changed).unwrap();
+    let other = json!({"wallet_id": WALLET, "wallet_status": "active", "version": 9});
+    deployment.publish(&[event("3", "wallet.status_changed", other)]).await;
+    let before = deployment.snapshot().await;
+    let messages = || [&deployment.requests, &deployment.dead_letters].map(|topic| deployment.read_topic(topic).len());
+    let sent = messages();
+
+    let topic = deployment.topic("wallet-events");
+    let args = ["replay", "--topic", &topic, "--diff", "--effects", "all", "--summary", "json"];
+    let (code, stdout, stderr) = output(&deployment, &args).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let found: Value = serde_json::from_str(stdout.trim()).unwrap();
+    for (what, count) in [
+        ("events", 8),
+        ("recorded", 1),
+        ("present", 3),
+        ("remapped", 1),
+        ("duplicate", 1),
+        ("conflict", 1),
+        ("states", 2),
+        ("stale", 2),
+        ("ties", 0),
+        ("requests", 1),
+    ] {
+        assert_eq!(found[what], count, "{what} in {found}");
+    }
+    assert_eq!(found["dead_lettered"]["undecodable"], 1);
+    assert_eq!((deployment.snapshot().await, messages()), (before, sent));
+    let (code, stdout, _) = output(&deployment, &["replay", "--topic", &topic, "--diff"]).await;
+    assert!(code == Some(0) && stdout.contains("would be recorded"), "{stdout}");
 }

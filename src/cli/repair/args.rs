@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::cli::{PlaceArg, SummaryForm};
 use crate::event::Reason;
@@ -90,7 +91,8 @@ pub struct ReplayArgs {
 }
 
 /// What a replay applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EffectsArg {
     /// Records alone
     None,

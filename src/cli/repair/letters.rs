@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::event::{Digest, Outcome, PartitionRef, Position, Reason};
 use crate::ledger::Fills;
 use crate::pipeline::{HEADER_PREFIX, LetterHead};
-use crate::source::range::{Fed, Feed, Range};
+use crate::source::range::{Fed, Feed, Range, read_all};
 use crate::source::{Carried, Provenance, RawBatch, RawMessage};
 
 use super::args::LetterFilter;
@@ -65,7 +65,8 @@ pub(super) fn look(
     let mut newest: HashMap<Digest, (u32, Place)> = HashMap::new();
     let mut chosen: BTreeMap<Place, Letter> = BTreeMap::new();
     let mut strangers = Vec::new();
-    read_all(feed, ranges, |batch, message, place| {
+    read_all(feed, ranges, |batch, message| {
+        let Some(place) = place(batch, message) else { return };
         let head = match head(batch, message) {
             Ok(head) => head,
             Err(why) => return strangers.push((place, why)),
@@ -93,37 +94,8 @@ pub(super) fn look(
     Ok(Found { letters: chosen.into_values().take(count).collect(), strangers })
 }
 
-/// Calls `take` with every message of the ranges.
-///
-/// # Errors
-///
-/// What cannot be read.
-pub(super) fn read_all(
-    feed: &mut dyn Feed,
-    ranges: &[Range],
-    mut take: impl FnMut(&RawBatch, &RawMessage, Place),
-) -> Result<(), String> {
-    for range in ranges {
-        feed.start(&range.partition, range.from);
-    }
-    let mut open = ranges.len();
-    while open > 0 {
-        match feed.next()? {
-            Some(Fed::Batch(batch)) => {
-                for message in &batch.messages {
-                    if let Some(place) = place(&batch, message) {
-                        take(&batch, message, place);
-                    }
-                }
-            }
-            Some(Fed::End(_)) => open -= 1,
-            None => {}
-        }
-    }
-    Ok(())
-}
-
-fn place(batch: &RawBatch, message: &RawMessage) -> Option<Place> {
+/// Where a message of the dead-letter topic stands.
+pub(super) fn place(batch: &RawBatch, message: &RawMessage) -> Option<Place> {
     Some((batch.partition.name.parse().ok()?, message.position.offset()?))
 }
 
@@ -133,10 +105,7 @@ fn place(batch: &RawBatch, message: &RawMessage) -> Option<Place> {
 ///
 /// What makes it no dead letter.
 pub(super) fn head(batch: &RawBatch, message: &RawMessage) -> Result<LetterHead, String> {
-    LetterHead::read(message.headers.iter().map(|(name, value)| {
-        let name = std::str::from_utf8(batch.slice(name)).unwrap_or_default();
-        (name, value.as_ref().map(|value| batch.slice(value)))
-    }))
+    LetterHead::read(batch.headers(message))
 }
 
 fn lets_through(filter: &LetterFilter, letter: &Letter) -> bool {

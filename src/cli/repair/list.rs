@@ -13,10 +13,11 @@ use crate::cli::{EXIT_USAGE, GlobalArgs, backends, check, run, show, table};
 use crate::event::Origin;
 use crate::ledger::Dismissal;
 use crate::pipeline::{HEADER_PREFIX, Pipeline};
+use crate::source::range::read_all;
 use crate::source::{RawBatch, RawMessage};
 
 use super::args::{LetterFilter, RedriveArgs, RedriveCommand};
-use super::letters::{Found, Letter, head, read_all};
+use super::letters::{Found, Letter, head, place};
 use super::redrive::{connect, redrive, resolved, search, whole_topic};
 
 /// Letters that a table shows.
@@ -135,7 +136,8 @@ async fn show_one(global: &GlobalArgs, origin: &str, payload: bool) -> anyhow::R
     let wanted = origin.to_owned();
     let looked = tokio::task::spawn_blocking(move || {
         let mut letters = Vec::new();
-        read_all(&mut feed, &ranges, |batch, message, (partition, offset)| {
+        read_all(&mut feed, &ranges, |batch, message| {
+            let Some((partition, offset)) = place(batch, message) else { return };
             if head(batch, message).is_ok_and(|head| head.origin.text() == wanted) {
                 letters.push(whole(batch, message, partition, offset, payload));
             }

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod corrections;
+mod diff;
 mod letters;
 pub mod list;
 mod progress;
@@ -18,11 +19,12 @@ use crate::engine::Ending;
 use crate::ledger::{Chain, Ledger as _, RunItem};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::Purpose;
+use crate::source::kafka::GroupPlace;
 use crate::source::range::{Feed, Range, RangeSource};
 use crate::store::dynamodb::{Dynamo, tables};
 use crate::telemetry::{Alert, At};
 
-use super::outside::again;
+use super::outside::{again, places};
 use super::run::{self, BEATS, Lanes, Process};
 use super::{backends, ready};
 use args::{RateArg, RunName};
@@ -41,6 +43,26 @@ fn name_of(given: Option<&RunName>) -> String {
 async fn find_run(dynamo: &Dynamo, group: &str, kind: &str, name: &str) -> anyhow::Result<Option<RunItem>> {
     let runs = again(|| dynamo.runs(group)).await?;
     Ok(runs.into_iter().find(|run| run.kind == kind && run.name == name))
+}
+
+/// Ranges that were noted earlier, as their logs stand now: some of it may be gone.
+///
+/// # Errors
+///
+/// What is in the way: the topic was made anew, or is gone.
+async fn as_they_stand(settings: &Settings, pipeline: &Pipeline, ranges: Vec<Range>) -> anyhow::Result<Vec<Range>> {
+    let connection = backends::kafka_connection(settings);
+    let group = Arc::new(GroupPlace::connect(&connection, pipeline.group()).map_err(anyhow::Error::msg)?);
+    let mut now = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let number = range.partition.name.parse().with_context(|| format!("{} is no partition", range.partition))?;
+        let found = places(&group, &range.partition.topic, &[number]).await?.map_err(anyhow::Error::msg)?;
+        let place = found.into_iter().find(|place| place.partition == range.partition).with_context(|| {
+            format!("topic {} was made anew since the run was begun: begin a new one", range.partition.topic)
+        })?;
+        now.push(Range { log_start: place.log_start, ..range });
+    }
+    Ok(now)
 }
 
 /// A run about to be worked on.
@@ -72,7 +94,7 @@ impl Work<'_> {
     /// # Errors
     ///
     /// What is missing at the start, or cannot be read.
-    async fn execute(self, process: &Process, feed: impl Feed + 'static) -> anyhow::Result<bool> {
+    async fn execute(self, process: &Process, feed: Box<dyn Feed>) -> anyhow::Result<bool> {
         let Self { settings, pipeline, dynamo, run, .. } = self;
         let group = pipeline.group();
         let deadline = settings.engine.start_deadline;

@@ -23,7 +23,7 @@ use super::corrections::Corrections;
 use super::letters::{Found, Letters, Resolved, Selection, look};
 use super::list::shown;
 use super::spec::RangeSpec;
-use super::{Work, find_run, name_of, say_unfinished};
+use super::{Work, as_they_stand, find_run, name_of, say_unfinished};
 
 /// The kind of these runs.
 const KIND: &str = "redrive";
@@ -151,7 +151,7 @@ pub(super) async fn redrive(global: &GlobalArgs, args: &RedriveArgs) -> Result<E
             ranges,
             rate: args.again.rate,
         };
-        if !work.execute(&process, Letters { feed, selection: Arc::new(selection) }).await? {
+        if !work.execute(&process, Box::new(Letters { feed, selection: Arc::new(selection) })).await? {
             say_unfinished(&process, "redrive --execute", &run)?;
         }
     }
@@ -188,6 +188,7 @@ async fn plan(
                 )));
             }
             let ranges = spec.ranges.iter().map(RangeSpec::range).collect::<anyhow::Result<Vec<_>>>()?;
+            let ranges = as_they_stand(settings, &pipeline, ranges).await?;
             (run, ranges, spec.filter.filter()?, spec.attempts_max)
         }
         None => {

@@ -1,24 +1,29 @@
 //! `replay`: events that were read are read again, through the same pipeline, while `run` goes on.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::outside::{of_topic, places, positions};
+use crate::cli::outside::{of_topic, ranges};
+use crate::cli::run::BEATS;
 use crate::cli::{EXIT_USAGE, GlobalArgs, PlaceArg, backends, check, run};
 use crate::config::Settings;
 use crate::ledger::RunItem;
-use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::{Effects, Purpose};
+use crate::pipeline::{Pipeline, Prepared, delivery};
+use crate::source::archive::{ArchiveFile, ArchiveFiles};
 use crate::source::kafka::{GroupPlace, KafkaRanges};
-use crate::source::range::Range;
+use crate::source::range::{Feed, Range, RangeSource, read_all};
 use crate::store::dynamodb::Dynamo;
 
 use super::args::{EffectsArg, ReplayArgs};
+use super::diff::diff;
 use super::spec::RangeSpec;
-use super::{Work, find_run, name_of, say_unfinished};
+use super::{Work, as_they_stand, find_run, name_of, say_unfinished};
 
 /// The kind of these runs.
 const KIND: &str = "replay";
@@ -26,15 +31,33 @@ const KIND: &str = "replay";
 /// What a replay was told, as it stands in the ledger table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Spec {
-    effects: String,
+    effects: EffectsArg,
     ranges: Vec<RangeSpec>,
+    /// The files, in the ranges' order; none where a topic is read.
+    archive: Vec<PathBuf>,
 }
 
 /// A replay that is to be done.
 struct Planned {
+    pipeline: Arc<Pipeline>,
     run: RunItem,
     effects: Effects,
     ranges: Vec<Range>,
+    /// Empty where a topic is read.
+    files: Vec<ArchiveFile>,
+}
+
+impl Planned {
+    fn feed(&self, settings: &Settings) -> anyhow::Result<Box<dyn Feed>> {
+        let engine = &settings.engine;
+        if !self.files.is_empty() {
+            let (messages, bytes) = (engine.batch_messages_max, engine.batch_bytes_max.as_usize());
+            return Ok(Box::new(ArchiveFiles::new(self.files.clone(), messages, bytes)));
+        }
+        let protocol = backends::group_protocol(self.pipeline.protocol());
+        let config = backends::kafka_source(settings, &self.pipeline, protocol, true);
+        Ok(Box::new(KafkaRanges::connect(config, self.ranges.clone()).map_err(anyhow::Error::msg)?))
+    }
 }
 
 /// Replays a range.
@@ -46,27 +69,33 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
     let settings = &loaded.settings;
     let Some(pipelines) = check::pipelines(global, settings) else { return Ok(ExitCode::from(EXIT_USAGE)) };
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
-    let (pipeline, planned) = match plan(args, settings, pipelines, &dynamo).await? {
+    let planned = match plan(args, settings, pipelines, &dynamo).await? {
         Ok(found) => found,
         Err(what) => {
             writeln!(std::io::stderr().lock(), "error: {what}")?;
             return Ok(ExitCode::from(EXIT_USAGE));
         }
     };
+    let process = run::start_process(&loaded)?;
+    let feed = planned.feed(settings)?;
+    if args.diff {
+        let beat = process.heartbeats.register("range-reader", BEATS);
+        let source = RangeSource::start(planned.ranges, feed, args.again.rate.0, beat)?;
+        return diff(&dynamo, &planned.pipeline, planned.effects, source, args.again.summary, &process.stop).await;
+    }
     if planned.run.done {
         writeln!(std::io::stdout().lock(), "replay {} is done: nothing to do", planned.run.name)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let process = run::start_process(&loaded)?;
-    let Planned { run, effects, ranges } = planned;
-    writeln!(
-        std::io::stderr().lock(),
-        "replay {}: {} positions",
-        run.name,
-        ranges.iter().map(Range::len).sum::<u64>()
-    )?;
-    let config = backends::kafka_source(settings, &pipeline, backends::group_protocol(pipeline.protocol()), true);
-    let feed = KafkaRanges::connect(config, ranges.clone()).map_err(anyhow::Error::msg)?;
+    if planned.effects == Effects::All {
+        let (counting, ranges, pipeline) = (planned.feed(settings)?, planned.ranges.clone(), planned.pipeline.clone());
+        let requests = tokio::task::spawn_blocking(move || count_requests(counting, &ranges, &pipeline)).await?;
+        let requests = requests.map_err(anyhow::Error::msg)?;
+        writeln!(std::io::stderr().lock(), "{requests} creation requests go out again, under their ids")?;
+    }
+    let Planned { pipeline, run, effects, ranges, .. } = planned;
+    let positions: u64 = ranges.iter().map(Range::len).sum();
+    writeln!(std::io::stderr().lock(), "replay {}: {positions} positions", run.name)?;
     let work = Work {
         settings,
         pipeline: &pipeline,
@@ -83,114 +112,118 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
+/// Reads the ranges once more than needed, so that nobody sends requests without knowing how many.
+fn count_requests(mut feed: Box<dyn Feed>, ranges: &[Range], pipeline: &Pipeline) -> Result<u64, String> {
+    let mut requests = 0;
+    read_all(&mut *feed, ranges, |batch, message| {
+        let (origin, headers) = (batch.origin(message), batch.headers(message).collect::<Vec<_>>());
+        if let Prepared::Event(mapped) = pipeline.prepare(&delivery(batch, message, &origin, &headers)) {
+            requests += u64::from(mapped.request.is_some());
+        }
+    })?;
+    Ok(requests)
+}
+
 /// What is to be done; the inner error is the user's.
 async fn plan(
     args: &ReplayArgs,
     settings: &Settings,
     pipelines: Vec<Pipeline>,
     dynamo: &Dynamo,
-) -> anyhow::Result<Result<(Arc<Pipeline>, Planned), String>> {
+) -> anyhow::Result<Result<Planned, String>> {
     let name = name_of(args.again.run.as_ref());
-    let mut begun = None;
     if args.again.run.is_some() {
         for pipeline in &pipelines {
             if let Some(run) = find_run(dynamo, pipeline.group(), KIND, &name).await? {
-                begun = Some((pipeline.name().to_owned(), run));
+                let chosen = pipeline.name().to_owned();
+                let pipeline = pipelines.into_iter().find(|pipeline| pipeline.name() == chosen);
+                return take_up(args, settings, run, Arc::new(pipeline.context("the pipeline came and went")?)).await;
             }
         }
     }
-    let chosen = match (&begun, &args.topic) {
-        (Some((name, _)), _) => name.clone(),
-        (None, Some(topic)) => match of_topic(&pipelines, topic) {
-            Ok(pipeline) => pipeline.name().to_owned(),
-            Err(what) => return Ok(Err(what)),
-        },
-        (None, None) => return Ok(Err(format!("no replay {name} was begun: give --topic to begin it"))),
-    };
-    let Some(pipeline) = pipelines.into_iter().find(|pipeline| pipeline.name() == chosen).map(Arc::new) else {
-        return Ok(Err(format!("no pipeline {chosen}")));
-    };
-    if let Some((_, run)) = begun {
-        return Ok(take_up(args, run).await?.map(|planned| (pipeline, planned)));
-    }
-    let topic = args.topic.clone().unwrap_or_default();
-    let ranges = match ranges(args, settings, &pipeline, &topic).await? {
-        Ok(ranges) => ranges,
+    let files = match look(&args.archive).await? {
+        Ok(files) => files,
         Err(what) => return Ok(Err(what)),
     };
+    let topic = match (&args.topic, files.iter().find_map(|file| file.first_origin.as_ref())) {
+        (Some(topic), _) => topic.clone(),
+        (None, Some(origin)) => origin.partition.topic.clone(),
+        (None, None) if files.is_empty() => {
+            return Ok(Err(format!("no replay {name} was begun: give --topic or --archive to begin it")));
+        }
+        (None, None) => return Ok(Err("no line of the archive can be read".to_owned())),
+    };
+    let chosen = match of_topic(&pipelines, &topic) {
+        Ok(pipeline) => pipeline.name().to_owned(),
+        Err(what) => return Ok(Err(what)),
+    };
+    let pipeline = pipelines.into_iter().find(|pipeline| pipeline.name() == chosen);
+    let pipeline = Arc::new(pipeline.context("the pipeline came and went")?);
+    let ranges = if files.is_empty() {
+        let connection = backends::kafka_connection(settings);
+        let group = Arc::new(GroupPlace::connect(&connection, pipeline.group()).map_err(anyhow::Error::msg)?);
+        let (from, to) = (args.from.unwrap_or(PlaceArg::Earliest), args.to.unwrap_or(PlaceArg::Latest));
+        match ranges(&group, &topic, &args.partition, from, to).await? {
+            Ok(ranges) => ranges,
+            Err(what) => return Ok(Err(what)),
+        }
+    } else {
+        files.iter().map(|file| file.range.clone()).collect()
+    };
     let effects = args.effects.unwrap_or(EffectsArg::State);
-    let spec = Spec { effects: effects_name(effects).to_owned(), ranges: ranges.iter().map(RangeSpec::of).collect() };
-    let spec = serde_json::to_string(&spec)?;
+    let archive = files.iter().map(|file| file.path.clone()).collect();
+    let spec = serde_json::to_string(&Spec { effects, ranges: ranges.iter().map(RangeSpec::of).collect(), archive })?;
     let run = RunItem { kind: KIND.to_owned(), name, spec, writer: run::writer(), done: false };
-    Ok(Ok((pipeline, Planned { run, effects: effects.into(), ranges })))
+    Ok(Ok(Planned { pipeline, run, effects: effects.into(), ranges, files }))
 }
 
 /// A run that was begun, unless it was told other things than this time.
-async fn take_up(args: &ReplayArgs, run: RunItem) -> anyhow::Result<Result<Planned, String>> {
-    let spec: Spec = serde_json::from_str(&run.spec)?;
-    let ranges: Vec<Range> = spec.ranges.iter().map(RangeSpec::range).collect::<anyhow::Result<_>>()?;
+async fn take_up(
+    args: &ReplayArgs,
+    settings: &Settings,
+    run: RunItem,
+    pipeline: Arc<Pipeline>,
+) -> anyhow::Result<Result<Planned, String>> {
     let name = &run.name;
+    let spec: Spec = serde_json::from_str(&run.spec)
+        .with_context(|| format!("replay {name} was begun by a version that is not understood"))?;
+    let ranges: Vec<Range> = spec.ranges.iter().map(RangeSpec::range).collect::<anyhow::Result<_>>()?;
     let other =
         |what: &str| Ok(Err(format!("replay {name} was begun with another {what}: leave it out, or begin a new run")));
     if args.topic.as_ref().is_some_and(|topic| ranges.iter().any(|range| range.partition.topic != *topic)) {
         return other("--topic");
     }
     if args.from.is_some() || args.to.is_some() || !args.partition.is_empty() {
-        return Ok(Err(format!("replay {name} was begun with its range: leave out --from, --to and --partition")));
+        return other("range (--from, --to, --partition)");
     }
-    if args.effects.is_some_and(|effects| effects_name(effects) != spec.effects) {
+    if args.effects.is_some_and(|effects| effects != spec.effects) {
         return other("--effects");
     }
-    let Some(effects) = [EffectsArg::None, EffectsArg::State, EffectsArg::All]
-        .into_iter()
-        .find(|effects| effects_name(*effects) == spec.effects)
-    else {
-        anyhow::bail!("replay {name} was begun with effects that this version does not know: {}", spec.effects)
-    };
-    Ok(Ok(Planned { run, effects: effects.into(), ranges }))
-}
-
-/// The ranges that the arguments name, as the log stands now.
-async fn ranges(
-    args: &ReplayArgs,
-    settings: &Settings,
-    pipeline: &Pipeline,
-    topic: &str,
-) -> anyhow::Result<Result<Vec<Range>, String>> {
-    let (from, to) = (args.from.unwrap_or(PlaceArg::Earliest), args.to.unwrap_or(PlaceArg::Latest));
-    let by_offset = [from, to].iter().any(|place| matches!(place, PlaceArg::Offset(_)));
-    if by_offset && args.partition.len() != 1 {
-        return Ok(Err("an offset is one of one partition: give exactly one --partition".to_owned()));
-    }
-    let connection = backends::kafka_connection(settings);
-    let group = Arc::new(GroupPlace::connect(&connection, pipeline.group()).map_err(anyhow::Error::msg)?);
-    let places = match places(&group, topic, &args.partition).await? {
-        Ok(places) => places,
+    // The same files may have been moved.
+    let files = match look(if args.archive.is_empty() { &spec.archive } else { &args.archive }).await? {
+        Ok(files) => files,
         Err(what) => return Ok(Err(what)),
     };
-    let (begin, end) = (positions(&group, &places, from).await?, positions(&group, &places, to).await?);
-    let mut ranges = Vec::with_capacity(places.len());
-    for ((place, from), to) in places.into_iter().zip(begin).zip(end) {
-        let partition = &place.partition;
-        if from < place.log_start || from.max(to) > place.log_end {
-            let (first, next) = (place.log_start.next_offset(), place.log_end.next_offset());
-            return Ok(Err(format!("{partition} holds offsets from {first} on, below {next}: ask for those")));
-        }
-        if to < from {
-            return Ok(Err(format!("{partition}: --to lies before --from")));
-        }
-        ranges.push(Range { partition: place.partition, from, to, log_start: place.log_start });
+    let held = |file: &ArchiveFile| ranges.iter().any(|range| range.partition == file.range.partition);
+    if files.len() != spec.archive.len() || !files.iter().all(held) {
+        return Ok(Err(format!("the files are not those that replay {name} was begun with")));
     }
-    if ranges.iter().all(Range::is_empty) {
-        return Ok(Err(format!("nothing stands in this range of {topic}")));
-    }
-    Ok(Ok(ranges))
+    let ranges = if files.is_empty() { as_they_stand(settings, &pipeline, ranges).await? } else { ranges };
+    Ok(Ok(Planned { pipeline, effects: spec.effects.into(), run, ranges, files }))
 }
 
-fn effects_name(effects: EffectsArg) -> &'static str {
-    match effects {
-        EffectsArg::None => "none",
-        EffectsArg::State => "state",
-        EffectsArg::All => "all",
-    }
+/// Looks over the files; the inner error is the user's.
+async fn look(files: &[PathBuf]) -> anyhow::Result<Result<Vec<ArchiveFile>, String>> {
+    let files = files.to_vec();
+    let looked = tokio::task::spawn_blocking(move || {
+        let absolute = |file: PathBuf| std::path::absolute(&file).unwrap_or(file);
+        files.into_iter().map(|file| ArchiveFile::look(&absolute(file))).collect::<Result<Vec<_>, _>>()
+    });
+    Ok(looked.await?.and_then(|files| {
+        let double = |at: usize| files[..at].iter().any(|other| other.range.partition == files[at].range.partition);
+        match (0..files.len()).find(|at| double(*at)) {
+            Some(at) => Err(format!("{} is given twice", files[at].path.display())),
+            None => Ok(files),
+        }
+    }))
 }

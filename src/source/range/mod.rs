@@ -13,7 +13,7 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::mpsc;
 
 use crate::event::{PartitionRef, Position};
-use crate::source::{Answer, Assignment, Checkpoint, RawBatch, Source, SourceError, SourceEvent, Survey};
+use crate::source::{Answer, Assignment, Checkpoint, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey};
 use crate::telemetry::Heartbeat;
 
 /// Batches that wait to be taken.
@@ -106,7 +106,7 @@ impl RangeSource {
     /// Where the system has no threads left.
     pub fn start(
         ranges: Vec<Range>,
-        feed: impl Feed + 'static,
+        feed: Box<dyn Feed>,
         per_second: Option<NonZeroU32>,
         heartbeat: Heartbeat,
     ) -> std::io::Result<Self> {
@@ -183,8 +183,32 @@ fn assignment(range: &Range) -> Assignment {
     }
 }
 
+/// Calls `take` with every message of the ranges, here and now: blocks.
+///
+/// # Errors
+///
+/// What cannot be read.
+pub fn read_all(
+    feed: &mut dyn Feed,
+    ranges: &[Range],
+    mut take: impl FnMut(&RawBatch, &RawMessage),
+) -> Result<(), String> {
+    for range in ranges {
+        feed.start(&range.partition, range.from);
+    }
+    let mut open = ranges.len();
+    while open > 0 {
+        match feed.next()? {
+            Some(Fed::Batch(batch)) => batch.messages.iter().for_each(|message| take(&batch, message)),
+            Some(Fed::End(_)) => open -= 1,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
 /// Until nobody listens any more, or the feed cannot go on.
-fn read(mut feed: impl Feed, orders: &Receiver<Order>, sink: &mpsc::Sender<Result<Fed, String>>, beat: &Heartbeat) {
+fn read(mut feed: Box<dyn Feed>, orders: &Receiver<Order>, sink: &mpsc::Sender<Result<Fed, String>>, beat: &Heartbeat) {
     let mut wait = Duration::ZERO;
     loop {
         beat.touch();

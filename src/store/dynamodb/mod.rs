@@ -7,6 +7,7 @@
 mod budget;
 mod calls;
 mod codes;
+mod compare;
 mod counted;
 mod fetch;
 mod insert;
@@ -43,6 +44,7 @@ use codes::Trouble;
 
 pub(crate) use calls::Answer;
 pub(crate) use codes::Trouble as StoreTrouble;
+pub use compare::Compared;
 pub use counted::CallMetrics;
 pub use schema::{Index, Table};
 pub use shards::{SHARDS_MAX, ShardCounts, Shards};
