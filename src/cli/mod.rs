@@ -130,9 +130,9 @@ pub enum Command {
     /// Move a group to another position of a topic, on record in the ledger
     Reset(ResetArgs),
     /// Read a range of a topic, or an archive, again, under a ledger of its own
-    Replay(repair::args::ReplayArgs),
+    Replay(Box<repair::args::ReplayArgs>),
     /// Try dead letters again; or list, show and dismiss them
-    Redrive(repair::args::RedriveArgs),
+    Redrive(Box<repair::args::RedriveArgs>),
     /// Write a range of a topic to files, to be replayed some day
     Archive(archive::ArchiveArgs),
     /// Generate sample events
