@@ -154,23 +154,15 @@ pub async fn dynamo(
 }
 
 /// The cache in front of the judge.
-pub struct Cache {
-    /// What lanes ask.
-    pub store: Arc<dyn DedupeStore>,
-    /// The same, where it is Redis: it tells how it is.
-    pub redis: Option<Arc<RedisDedupe>>,
-}
-
-/// The cache in front of the judge.
 ///
 /// # Errors
 ///
 /// Wrong settings only: Redis is not called, and an outage is no error. `table_id` names the tables that the remembered ids
 /// stand in.
-pub fn dedupe(settings: &Settings, table_id: String, metrics: &Metrics) -> anyhow::Result<Cache> {
+pub fn dedupe(settings: &Settings, table_id: String, metrics: &Metrics) -> anyhow::Result<Arc<dyn DedupeStore>> {
     let redis = &settings.redis;
     Ok(match settings.general.dedupe {
-        Dedupe::Memory => Cache { store: Arc::new(MemoryDedupe::new(MEMORY_IDS_MAX, redis.ttl, metrics)), redis: None },
+        Dedupe::Memory => Arc::new(MemoryDedupe::new(MEMORY_IDS_MAX, redis.ttl, metrics)),
         Dedupe::Redis => {
             let config = RedisConfig {
                 urls: redis.url.iter().map(ToString::to_string).collect(),
@@ -187,8 +179,7 @@ pub fn dedupe(settings: &Settings, table_id: String, metrics: &Metrics) -> anyho
                 connections: redis.connections,
                 deadline: redis.deadline,
             };
-            let redis = Arc::new(RedisDedupe::new(&config, metrics).context("redis")?);
-            Cache { store: redis.clone(), redis: Some(redis) }
+            Arc::new(RedisDedupe::new(&config, metrics).context("redis")?)
         }
     })
 }

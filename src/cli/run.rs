@@ -15,13 +15,17 @@ use crate::engine::{Coordinator, Ending, Hosting, LaneLimits, Limits, WorkerPart
 use crate::pipeline::{Parts, Patience, Pipeline};
 use crate::source::kafka::{GroupProtocol, KafkaSource};
 use crate::store::dynamodb::{StaticCredentials, tables};
-use crate::telemetry::{AdminServer, AdminState, Alert, At, Dependency, Heartbeats, Metrics, Readiness, logs};
+use crate::telemetry::{AdminServer, AdminState, Alert, At, Dependency, Guarded, Heartbeats, Metrics, Readiness, logs};
+use crate::topic::GuardedTopic;
 
 use super::ready::{self, Topics};
 use super::{EXIT_USAGE, GlobalArgs, RunArgs, SummaryForm, backends, check};
 
 /// From the end of the drain deadline until the process ends, whatever a library's destructor does.
 const LAST_GRACE: Duration = Duration::from_secs(8);
+
+/// How old the word of the breakers may be that readiness goes by.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a run is made of, wherever its parts are.
 pub(super) struct Deployment {
@@ -171,13 +175,13 @@ pub(super) async fn consume(deployment: &Deployment, process: &Process) -> anyho
     let cache = backends::dedupe(settings, tables::identity(&dynamo).await?, &process.metrics)?;
     let mut running = JoinSet::new();
     for pipeline in &deployment.pipelines {
-        let coordinator = coordinator(deployment, process, pipeline, &topics, &cache.store).await?;
+        let coordinator = coordinator(deployment, process, pipeline, &topics, &cache).await?;
         let (stop, name) = (process.stop.clone(), pipeline.name().to_owned());
         running.spawn(async move { (name, coordinator.run(stop).await) });
     }
     let mut complete = true;
     let mut failure: Option<anyhow::Error> = None;
-    let mut look = tokio::time::interval(Duration::from_secs(2));
+    let mut look = tokio::time::interval(LOOK);
     loop {
         let ended = tokio::select! {
             ended = running.join_next() => match ended {
@@ -185,9 +189,7 @@ pub(super) async fn consume(deployment: &Deployment, process: &Process) -> anyho
                 None => break,
             },
             _ = look.tick() => {
-                if let Some(redis) = &cache.redis {
-                    process.readiness.set(Dependency::Redis, redis.condition());
-                }
+                process.readiness.read_breakers();
                 continue;
             }
         };
@@ -226,6 +228,7 @@ async fn coordinator(
     let workers = (engine.worker_threads.0 / deployment.pipelines.len()).max(1);
     let share = workers * deployment.pipelines.len();
     let writer = writer();
+    let guarded = |topic, guarded| Arc::new(GuardedTopic::new(topic, process.metrics.breakers.of(guarded)));
     let mut parts = Vec::with_capacity(workers);
     let beats = Duration::from_secs(30);
     for _ in 0..workers {
@@ -239,8 +242,8 @@ async fn coordinator(
             dedupe: cache.clone(),
             store: dynamo.clone(),
             ledger: dynamo,
-            requests: topics.requests.clone(),
-            letters: topics.letters.clone(),
+            requests: guarded(topics.requests.clone(), Guarded::RequestTopic),
+            letters: guarded(topics.letters.clone(), Guarded::DeadLetterTopic),
             metrics: process.metrics.clone(),
             tally: process.metrics.tally(pipeline.name()),
             patience: Patience {

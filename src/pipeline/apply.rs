@@ -187,7 +187,7 @@ async fn requests(parts: &Parts, items: &[Item]) -> Requests {
         match verdict {
             Published::Durable => requests.acknowledged += 1,
             Published::Rejected(detail) => requests.rejected.push((index, detail)),
-            Published::Retry(_) => {}
+            Published::Retry { .. } => {}
         }
     }
     requests
@@ -214,7 +214,7 @@ async fn letters(parts: &Parts, batch: &RawBatch, items: &[Item], indices: &[usi
         |open| async move { parts.letters.publish(&open).await },
         |verdict| match verdict {
             Published::Durable => None,
-            Published::Retry(detail) => Some(Again { after: None, detail: detail.clone() }),
+            Published::Retry { after, detail } => Some(Again { after: *after, detail: detail.clone() }),
             Published::Rejected(detail) => {
                 let message = format_args!("the dead-letter topic refuses a letter, the partition waits: {detail}");
                 parts.metrics.alerts.raise(Alert::DeadLetterTopic, &At::partition(&parts.partition), message);
@@ -235,7 +235,7 @@ async fn publish(parts: &Parts, topic: &dyn Topic, messages: &[Message]) -> Vec<
         &references,
         |open| async move { topic.publish(&open).await },
         |verdict| match verdict {
-            Published::Retry(detail) => Some(Again { after: None, detail: detail.clone() }),
+            Published::Retry { after, detail } => Some(Again { after: *after, detail: detail.clone() }),
             Published::Durable | Published::Rejected(_) => None,
         },
     )
