@@ -6,9 +6,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::Context as _;
 
 use crate::config::pipelines::{Protocol, Start};
-use crate::config::{self, Dedupe, KafkaSettings, Secret, Security, Settings};
+use crate::config::{self, Dedupe, EngineSettings, KafkaSettings, Secret, Security, Settings};
 use crate::dedupe::{DedupeStore, MemoryDedupe, RedisConfig, RedisDedupe, RedisMode};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Poison, PoisonLimit};
 use crate::source::kafka::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, StartPolicy};
 use crate::store::dynamodb::{CallMetrics, Dynamo, DynamoConfig, ShardCounts, Shards, StaticCredentials, WriteUnits};
 use crate::telemetry::Metrics;
@@ -151,6 +151,16 @@ pub async fn dynamo(
         shards: ShardCounts { records: shards(dynamodb.record_shards), wallets: shards(dynamodb.inventory_shards) },
     };
     Dynamo::connect(config, metrics.map(CallMetrics::of)).await.context("dynamodb")
+}
+
+/// When partitions wait before a dead letter; nothing where there is no limit.
+pub fn poison(engine: &EngineSettings) -> Option<Arc<Poison>> {
+    let limit = PoisonLimit {
+        percent_max: engine.poison_share_max.0?,
+        window: engine.poison_window,
+        events_min: engine.poison_events_min,
+    };
+    Some(Arc::new(Poison::new(limit)))
 }
 
 /// The cache in front of the judge.

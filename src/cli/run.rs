@@ -229,6 +229,7 @@ async fn coordinator(
     let share = workers * deployment.pipelines.len();
     let writer = writer();
     let guarded = |topic, guarded| Arc::new(GuardedTopic::new(topic, process.metrics.breakers.of(guarded)));
+    let poison = backends::poison(engine);
     let mut parts = Vec::with_capacity(workers);
     let beats = Duration::from_secs(30);
     for _ in 0..workers {
@@ -246,6 +247,7 @@ async fn coordinator(
             letters: guarded(topics.letters.clone(), Guarded::DeadLetterTopic),
             metrics: process.metrics.clone(),
             tally: process.metrics.tally(pipeline.name()),
+            poison: poison.clone(),
             patience: Patience {
                 initial: Duration::from_millis(50),
                 ceiling: Duration::from_secs(10),

@@ -10,6 +10,7 @@ use crate::telemetry::{Metrics, Tally};
 use crate::topic::Topic;
 
 use super::compile::Pipeline;
+use super::poison::Poison;
 use super::settle::Patience;
 
 /// Everything that a lane calls. Cheap to clone; one a lane.
@@ -35,6 +36,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The pipeline's outcomes.
     pub tally: Arc<Tally>,
+    /// Where dead letters are to wait; none for a replay or a redrive, whose events were refused before.
+    pub poison: Option<Arc<Poison>>,
     /// How patiently dependencies are asked again.
     pub patience: Patience,
 }

@@ -132,6 +132,8 @@ families! {
         "Partitions that this instance owns.";
     PAUSED = "recordkeeper_paused_partitions", Kind::Gauge, "partitions", [GROUP],
         "Owned partitions that are not read at the moment.";
+    POISONED = "recordkeeper_poisoned_partitions", Kind::Gauge, "partitions", [GROUP, named("route", "the routes of the pipelines that are run, and `unclassified`")],
+        "Owned partitions that wait before the next dead letter of a route too many of whose events are refused.";
     REBALANCES = "recordkeeper_rebalances_total", Kind::Counter, "rebalances", [closed("kind", names::<Rebalance>)],
         "Changes of the owned partitions.";
     LANE_BYTES = "recordkeeper_lane_bytes", Kind::Gauge, "bytes", [],

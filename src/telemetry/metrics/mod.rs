@@ -190,6 +190,8 @@ mod tests {
         let partition =
             Partition { cluster: "c".into(), topic: "t".into(), topic_id: "i".into(), epoch: 0, name: "0".into() };
         metrics.partitions.assigned("g", &partition);
+        let poisoned = PartitionReading { poisoned_by: Some("r".into()), ..PartitionReading::default() };
+        metrics.partitions.read("g", &partition, poisoned);
         metrics
     }
 
