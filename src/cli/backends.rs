@@ -6,9 +6,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::Context as _;
 
 use crate::config::pipelines::{Protocol, Start};
-use crate::config::{self, Dedupe, KafkaSettings, Secret, Security, Settings};
+use crate::config::{self, Dedupe, EngineSettings, KafkaSettings, Secret, Security, Settings};
 use crate::dedupe::{DedupeStore, MemoryDedupe, RedisConfig, RedisDedupe, RedisMode};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Poison, PoisonLimit};
 use crate::source::kafka::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, StartPolicy};
 use crate::store::dynamodb::{CallMetrics, Dynamo, DynamoConfig, ShardCounts, Shards, StaticCredentials, WriteUnits};
 use crate::telemetry::Metrics;
@@ -153,12 +153,14 @@ pub async fn dynamo(
     Dynamo::connect(config, metrics.map(CallMetrics::of)).await.context("dynamodb")
 }
 
-/// The cache in front of the judge.
-pub struct Cache {
-    /// What lanes ask.
-    pub store: Arc<dyn DedupeStore>,
-    /// The same, where it is Redis: it tells how it is.
-    pub redis: Option<Arc<RedisDedupe>>,
+/// When partitions wait before a dead letter; nothing where there is no limit.
+pub fn poison(engine: &EngineSettings) -> Option<Arc<Poison>> {
+    let limit = PoisonLimit {
+        percent_max: engine.poison_share_max.0?,
+        window: engine.poison_window,
+        events_min: engine.poison_events_min,
+    };
+    Some(Arc::new(Poison::new(limit)))
 }
 
 /// The cache in front of the judge.
@@ -167,10 +169,10 @@ pub struct Cache {
 ///
 /// Wrong settings only: Redis is not called, and an outage is no error. `table_id` names the tables that the remembered ids
 /// stand in.
-pub fn dedupe(settings: &Settings, table_id: String, metrics: &Metrics) -> anyhow::Result<Cache> {
+pub fn dedupe(settings: &Settings, table_id: String, metrics: &Metrics) -> anyhow::Result<Arc<dyn DedupeStore>> {
     let redis = &settings.redis;
     Ok(match settings.general.dedupe {
-        Dedupe::Memory => Cache { store: Arc::new(MemoryDedupe::new(MEMORY_IDS_MAX, redis.ttl, metrics)), redis: None },
+        Dedupe::Memory => Arc::new(MemoryDedupe::new(MEMORY_IDS_MAX, redis.ttl, metrics)),
         Dedupe::Redis => {
             let config = RedisConfig {
                 urls: redis.url.iter().map(ToString::to_string).collect(),
@@ -187,8 +189,7 @@ pub fn dedupe(settings: &Settings, table_id: String, metrics: &Metrics) -> anyho
                 connections: redis.connections,
                 deadline: redis.deadline,
             };
-            let redis = Arc::new(RedisDedupe::new(&config, metrics).context("redis")?);
-            Cache { store: redis.clone(), redis: Some(redis) }
+            Arc::new(RedisDedupe::new(&config, metrics).context("redis")?)
         }
     })
 }

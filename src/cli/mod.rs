@@ -12,6 +12,7 @@ mod embedded;
 pub mod generate;
 pub mod get;
 pub mod health;
+mod lanes;
 mod outside;
 mod ready;
 pub mod reference;

@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Loaded, LogFormat, Override, Settings};
 use crate::dedupe::DedupeStore;
-use crate::engine::{Coordinator, Ending, Hosting, LaneLimits, Limits, WorkerParts};
+use crate::engine::{Coordinator, Ending};
+use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::Purpose;
-use crate::pipeline::{Parts, Patience, Pipeline};
-use crate::source::Source;
 use crate::source::kafka::{GroupProtocol, KafkaSource};
 use crate::store::dynamodb::{StaticCredentials, tables};
 use crate::telemetry::{AdminServer, AdminState, Alert, At, Dependency, Heartbeats, Metrics, Readiness, logs};
 
+use super::lanes::Lanes;
 use super::ready::{self, Topics};
 use super::{EXIT_USAGE, GlobalArgs, RunArgs, SummaryForm, backends, check};
 
@@ -27,6 +27,9 @@ const LAST_GRACE: Duration = Duration::from_secs(8);
 
 /// How long a thread may not move before it counts as hung.
 pub(super) const BEATS: Duration = Duration::from_secs(30);
+
+/// How old the word of the breakers may be that readiness goes by.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a run is made of, wherever its parts are.
 pub(super) struct Deployment {
@@ -176,13 +179,13 @@ pub(super) async fn consume(deployment: &Deployment, process: &Process) -> anyho
     let cache = backends::dedupe(settings, tables::identity(&dynamo).await?, &process.metrics)?;
     let mut running = JoinSet::new();
     for pipeline in &deployment.pipelines {
-        let coordinator = coordinator(deployment, process, pipeline, &topics, &cache.store).await?;
+        let coordinator = coordinator(deployment, process, pipeline, &topics, &cache).await?;
         let (stop, name) = (process.stop.clone(), pipeline.name().to_owned());
         running.spawn(async move { (name, coordinator.run(stop).await) });
     }
     let mut complete = true;
     let mut failure: Option<anyhow::Error> = None;
-    let mut look = tokio::time::interval(Duration::from_secs(2));
+    let mut look = tokio::time::interval(LOOK);
     loop {
         let ended = tokio::select! {
             ended = running.join_next() => match ended {
@@ -190,9 +193,7 @@ pub(super) async fn consume(deployment: &Deployment, process: &Process) -> anyho
                 None => break,
             },
             _ = look.tick() => {
-                if let Some(redis) = &cache.redis {
-                    process.readiness.set(Dependency::Redis, redis.condition());
-                }
+                process.readiness.read_breakers();
                 continue;
             }
         };
@@ -242,81 +243,6 @@ async fn coordinator(
         until_idle: deployment.until_idle,
     };
     lanes.start(process, Box::new(source)).await
-}
-
-/// What a pipeline's lanes are made of.
-pub(super) struct Lanes<'a> {
-    /// Settings.
-    pub settings: &'a Settings,
-    /// Credentials of the embedded store.
-    pub credentials: Option<StaticCredentials>,
-    /// What to run.
-    pub pipeline: &'a Arc<Pipeline>,
-    /// Where requests and letters go.
-    pub topics: &'a Topics,
-    /// The cache in front of the judge.
-    pub cache: &'a Arc<dyn DedupeStore>,
-    /// Whose ledger is kept.
-    pub group: &'a str,
-    /// What for.
-    pub purpose: Purpose,
-    /// How many pipelines share the process.
-    pub pipelines: usize,
-    /// Whether the run ends with its input.
-    pub until_idle: bool,
-}
-
-impl Lanes<'_> {
-    /// Starts workers and whatever hands them out what the source brings.
-    ///
-    /// # Errors
-    ///
-    /// Wrong settings, or no threads left.
-    pub async fn start(self, process: &Process, source: Box<dyn Source>) -> anyhow::Result<Coordinator> {
-        let Self { settings, pipeline, topics, cache, pipelines, until_idle, .. } = self;
-        let engine = &settings.engine;
-        let workers = (engine.worker_threads.0 / pipelines).max(1);
-        let writer = writer();
-        let mut parts = Vec::with_capacity(workers);
-        for _ in 0..workers {
-            let (credentials, share) = (self.credentials.clone(), workers * pipelines);
-            let dynamo = Arc::new(backends::dynamo(settings, credentials, share, Some(&process.metrics)).await?);
-            let parts_of_lane = Parts {
-                group: self.group.into(),
-                purpose: self.purpose,
-                // Each lane sets its own.
-                partition: Arc::new(crate::event::Partition::default()),
-                pipeline: pipeline.clone(),
-                dedupe: cache.clone(),
-                store: dynamo.clone(),
-                ledger: dynamo,
-                requests: topics.requests.clone(),
-                letters: topics.letters.clone(),
-                metrics: process.metrics.clone(),
-                tally: process.metrics.tally(pipeline.name()),
-                patience: Patience {
-                    initial: Duration::from_millis(50),
-                    ceiling: Duration::from_secs(10),
-                    stalled_after: 8,
-                },
-            };
-            parts.push(WorkerParts {
-                parts: parts_of_lane,
-                lane_limits: LaneLimits { batches_in_flight_max: engine.batches_in_flight },
-                attest_interval: engine.attest_interval,
-                writer: writer.clone(),
-                heartbeat: process.heartbeats.register("worker", BEATS),
-            });
-        }
-        let limits = Limits {
-            lane_bytes_max: engine.lane_bytes_max.as_usize(),
-            memory_bytes_max: engine.memory_bytes_max.as_usize() / pipelines,
-            drain_deadline: engine.drain_deadline,
-            until_idle,
-        };
-        let heartbeat = process.heartbeats.register("coordinator", BEATS);
-        Ok(Coordinator::start(source, parts, limits, process.readiness.clone(), heartbeat, Hosting::Threads)?)
-    }
 }
 
 /// Names this process in ledger entries: host and process id.

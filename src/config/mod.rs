@@ -14,6 +14,7 @@ mod reference;
 mod secret;
 mod setting;
 mod settings;
+mod share;
 mod unknown;
 mod yaml;
 
@@ -28,3 +29,4 @@ pub use settings::{
     AdminSettings, Dedupe, DynamodbSettings, EngineSettings, GeneralSettings, HostPort, KafkaSettings, LogFormat,
     LogSettings, RedisMode, RedisSettings, RedisUrl, SECTIONS, SaslMechanism, Security, Settings,
 };
+pub use share::Share;

@@ -8,6 +8,7 @@ mod config;
 mod pool;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -15,10 +16,10 @@ use futures::TryStreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream;
 use redis::{Cmd, Pipeline, RedisResult, Value};
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::guard::{Breaker, BreakerSettings, BreakerState, Settled};
-use crate::telemetry::{Alert, Alerts, At, Condition, DedupeMetrics, Metrics};
+use crate::guard::Settled;
+use crate::telemetry::{DedupeMetrics, Guarded, Metrics, Watched};
 
 use super::{DedupeError, DedupeStore, IdentityHash, Known, value};
 use pool::{Connection, Lease, Pool};
@@ -31,49 +32,30 @@ const KEYS_PER_CALL: usize = 1000;
 /// Single SETs of one call in flight at once in cluster mode.
 const SETS_IN_FLIGHT: usize = 128;
 
-/// A second of quiet costs the judge a second of all look-ups; a longer one is for longer outages.
-const BREAKER: BreakerSettings =
-    BreakerSettings { failures: 5, open_min: Duration::from_millis(500), open_max: Duration::from_secs(10) };
-
 /// Remembers in Redis. Connections are opened when first needed; the start does not wait for them.
 pub struct RedisDedupe {
     pool: Pool,
     mode: RedisMode,
-    breaker: Breaker,
+    breaker: Arc<Watched>,
     key_prefix: Vec<u8>,
     ttl_ms: u64,
     deadline: Duration,
     metrics: DedupeMetrics,
-    alerts: Alerts,
 }
 
 impl RedisDedupe {
     /// Checks the configuration and reads its CA file; connects to nothing yet.
     pub fn new(config: &RedisConfig, metrics: &Metrics) -> Result<Self, RedisConfigError> {
         let pool = Pool::new(config.target()?, config.connections.get(), config.connect_deadline());
-        metrics.dedupe.breaker_open(false);
         Ok(Self {
             pool,
             mode: config.mode,
-            breaker: Breaker::new(BREAKER),
+            breaker: metrics.breakers.of(Guarded::Redis),
             key_prefix: format!("{}:{}:{}:", config.prefix, config.table_id, value::FORMAT).into_bytes(),
             ttl_ms: u64::try_from(config.ttl.as_millis()).unwrap_or(u64::MAX),
             deadline: config.deadline,
             metrics: metrics.dedupe.clone(),
-            alerts: metrics.alerts.clone(),
         })
-    }
-
-    /// For readiness: degraded while it is left alone, never a reason to be not ready.
-    pub fn condition(&self) -> Condition {
-        match self.breaker.state() {
-            BreakerState::Closed => Condition::Ready,
-            BreakerState::HalfOpen | BreakerState::Open => Condition::Degraded(
-                "redis gives no answer, the store finds duplicates alone and slower; check the url, the network and the \
-                 ACL user's rights (MGET and SET on the prefix)"
-                    .to_owned(),
-            ),
-        }
     }
 
     /// Runs one piece of work on a connection: behind the breaker, within the deadline.
@@ -81,29 +63,17 @@ impl RedisDedupe {
     where
         W: Future<Output = RedisResult<T>>,
     {
-        let Some(permit) = self.breaker.permit() else { return Err(DedupeError::Open) };
+        let Ok(permit) = self.breaker.permit() else { return Err(DedupeError::Open) };
         let detail = match self.attempt(work).await {
             Ok(answer) => {
-                if permit.success() == Settled::Closed {
-                    self.metrics.breaker_open(false);
-                    info!(dependency = "redis", "dedupe cache is back");
-                }
+                permit.success();
                 return Ok(answer);
             }
             Err(detail) => detail,
         };
-        match permit.failure() {
+        match permit.failure(&detail) {
             Settled::Unchanged | Settled::Closed => {}
-            Settled::Reopened => self.pool.discard_all(),
-            Settled::Opened => {
-                self.pool.discard_all();
-                self.metrics.breaker_open(true);
-                self.alerts.raise(
-                    Alert::DependencyAway,
-                    &At::default(),
-                    format_args!("dedupe cache (redis) is away, the judge decides alone meanwhile: {detail}"),
-                );
-            }
+            Settled::Opened | Settled::Reopened => self.pool.discard_all(),
         }
         Err(DedupeError::Away(detail))
     }

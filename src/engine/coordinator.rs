@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event::PartitionRef;
 use crate::guard::failpoint;
+use crate::pipeline::Poisoned;
 use crate::source::{Assignment, RawBatch, Source, SourceError, SourceEvent};
 use crate::telemetry::metrics::{PartitionReading, Rebalance};
 use crate::telemetry::{Condition, Dependency, Heartbeat, Metrics, Readiness, Tally};
@@ -175,7 +176,8 @@ impl Coordinator {
         for (partition, owned) in &self.owned {
             let (lag_seconds, stalled_seconds) = owned.progress.seconds();
             let lag = lags.get(partition).copied().unwrap_or(0);
-            let reading = PartitionReading { lag, lag_seconds, stalled_seconds, paused: owned.paused };
+            let (paused, poisoned_by) = (owned.paused, owned.poisoned_by.clone());
+            let reading = PartitionReading { lag, lag_seconds, stalled_seconds, paused, poisoned_by };
             self.metrics.partitions.read(&self.group, partition, reading);
         }
     }
@@ -237,6 +239,7 @@ impl Coordinator {
                     self.source.start(&partition, after);
                 }
             }
+            FromWorker::Poisoned { partition, poisoned } => self.poisoned(&partition, poisoned),
             FromWorker::Freed { partition, bytes } => self.freed(&partition, bytes),
             FromWorker::Checkpoint { done } => {
                 self.source.checkpoint(&done);
@@ -259,6 +262,20 @@ impl Coordinator {
         }
     }
 
+    /// Reads no more of it and goes on with the other partitions; only a run that is to end when all is read cannot.
+    fn poisoned(&mut self, partition: &PartitionRef, Poisoned { route, reason }: Poisoned) {
+        let Some(owned) = self.owned.get_mut(partition) else { return };
+        owned.poisoned_by = Some(route);
+        if !owned.paused {
+            owned.paused = true;
+            self.source.pause(partition);
+        }
+        if self.limits.until_idle {
+            self.given_up.push(partition.to_string());
+            self.fail(SourceError::Fatal(format!("{partition} waits: {reason}")));
+        }
+    }
+
     fn freed(&mut self, partition: &PartitionRef, bytes: usize) {
         if let Some(owned) = self.owned.get_mut(partition) {
             self.bytes = self.bytes.saturating_sub(bytes);
@@ -273,7 +290,8 @@ impl Coordinator {
             return;
         }
         for (partition, owned) in &mut self.owned {
-            if owned.paused && !owned.draining && owned.bytes <= self.limits.lane_bytes_max / 2 {
+            let held_back = owned.draining || owned.poisoned_by.is_some();
+            if owned.paused && !held_back && owned.bytes <= self.limits.lane_bytes_max / 2 {
                 owned.paused = false;
                 self.source.resume(partition);
             }

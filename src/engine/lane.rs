@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::event::{Digest, Outcome, Position};
 use crate::ledger::Chain;
-use crate::pipeline::{self, Gates, Parts, Pending, protocol};
+use crate::pipeline::{self, Gates, Held, Parts, Pending, protocol};
 use crate::source::{Assignment, Checkpoint, RawBatch};
 
 use super::intake::Intake;
@@ -163,6 +163,8 @@ pub(super) async fn run(
 ) {
     let _holding = Holding(&lane);
     let gates = Rc::new(Gates::default());
+    let mut held = gates.held();
+    let mut taken_in = 0;
     let mut intake = Intake::new();
     let mut in_flight = FuturesOrdered::new();
     let mut ticket = 0;
@@ -187,7 +189,9 @@ pub(super) async fn run(
             Mode::Finish => intake.is_empty() && batches.is_empty(),
             Mode::Drain => true,
         };
-        if handed_over && in_flight.is_empty() {
+        // A batch that waits for ever is left to the partition's next owner, as what is queued behind it is.
+        let waits_for_ever = held.borrow().as_ref().is_some_and(|held| held.ticket == taken_in);
+        if handed_over && (in_flight.is_empty() || (waits_for_ever && intake.mode() == Mode::Drain)) {
             break;
         }
         if !room {
@@ -197,6 +201,7 @@ pub(super) async fn run(
             biased;
             Some((done, bytes)) = in_flight.next(), if !in_flight.is_empty() => {
                 lane.take_in(done);
+                taken_in += 1;
                 let freed = FromWorker::Freed { partition: lane.chain.partition.clone(), bytes };
                 if outbox.send(freed).await.is_err() {
                     return;
@@ -212,12 +217,21 @@ pub(super) async fn run(
                 }
                 None => open = false,
             },
+            Ok(()) = held.changed() => {
+                let told = held.borrow_and_update().clone();
+                let Some(Held { poisoned, .. }) = told else { continue };
+                let poisoned = FromWorker::Poisoned { partition: lane.chain.partition.clone(), poisoned };
+                if outbox.send(poisoned).await.is_err() {
+                    return;
+                }
+            }
             () = lane.moved.notified(), if !room => {}
             changed = mode.changed() => if changed.is_err() {
                 return;
             },
         }
     }
+    drop(in_flight);
     // Attest what is left; the attester tells whenever it got on.
     loop {
         let moved = lane.moved.notified();

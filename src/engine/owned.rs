@@ -29,12 +29,23 @@ pub(super) struct Owned {
     pub draining: bool,
     /// Must not be read: its log ends below its ledger.
     pub unread: bool,
+    /// The poisoned route that it waits for, for as long as it is ours.
+    pub poisoned_by: Option<Arc<str>>,
     pub progress: Arc<Progress>,
 }
 
 impl Owned {
     pub fn by(worker: usize) -> Self {
         let progress = Arc::new(Progress::new());
-        Self { worker, bytes: 0, paused: false, started: false, draining: false, unread: false, progress }
+        Self {
+            worker,
+            bytes: 0,
+            paused: false,
+            started: false,
+            draining: false,
+            unread: false,
+            poisoned_by: None,
+            progress,
+        }
     }
 }

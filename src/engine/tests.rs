@@ -17,7 +17,7 @@ use crate::dedupe::MemoryDedupe;
 use crate::event::{Digest, Outcome, PartitionRef, Position, Record, StateWrite};
 use crate::ledger::{Appended, Chain, ChainEnd, Entry, Fills, Ledger, Outcomes, StartItem};
 use crate::pipeline::protocol::Purpose;
-use crate::pipeline::{Parts, Patience, Pipeline};
+use crate::pipeline::{Parts, Patience, Pipeline, Poison, PoisonLimit};
 use crate::source::{
     Answer, Assignment, Checkpoint, Provenance, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey,
 };
@@ -29,6 +29,7 @@ use crate::topic::{Message, Published, Topic};
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
     Start(String, Position),
+    Pause(String),
     Resume(String),
     Checkpoint(String, u64, Position),
 }
@@ -75,7 +76,9 @@ impl Source for Scripted {
         let _ = self.told.send(Told::Start(partition.name.clone(), after));
     }
 
-    fn pause(&mut self, _: &PartitionRef) {}
+    fn pause(&mut self, partition: &PartitionRef) {
+        let _ = self.told.send(Told::Pause(partition.name.clone()));
+    }
 
     fn resume(&mut self, partition: &PartitionRef) {
         let _ = self.told.send(Told::Resume(partition.name.clone()));
@@ -259,6 +262,10 @@ struct World {
 
 impl World {
     fn new(failing_surveys: usize, drain_deadline: Duration, mishaps: &[Mishap]) -> Self {
+        Self::with(failing_surveys, drain_deadline, mishaps, None)
+    }
+
+    fn with(failing_surveys: usize, drain_deadline: Duration, mishaps: &[Mishap], poison: Option<PoisonLimit>) -> Self {
         let (events, scripted) = mpsc::unbounded_channel();
         let (tell, told) = mpsc::unbounded_channel();
         let (begin, began) = mpsc::unbounded_channel();
@@ -281,6 +288,7 @@ impl World {
             letters,
             metrics: metrics.clone(),
             tally: metrics.tally("ethereum"),
+            poison: poison.map(|limit| Arc::new(Poison::new(limit))),
             patience: Patience {
                 initial: Duration::from_millis(1),
                 ceiling: Duration::from_millis(1),
@@ -498,4 +506,39 @@ async fn a_drain_that_cannot_end_is_given_up_and_said_so() {
     assert_eq!(world.ends().await, Ending::Left(vec!["transactions/a".into()]));
     assert!(chains.entries.lock().unwrap().is_empty());
     assert_eq!((metrics.summary().consumed, metrics.summary().in_flight), (0, 0));
+}
+
+#[tokio::test]
+async fn before_a_letter_of_a_poisoned_route_a_lane_waits_and_is_let_go_of_at_once() {
+    let limit = PoisonLimit { percent_max: 50, window: 10, events_min: 3 };
+    let mut world = World::with(0, LONG, &[], Some(limit));
+    world.starts("a").await;
+    for offset in 0..2 {
+        world.tell(garbage("a", offset, 1));
+        world.hears(Told::Checkpoint("a".into(), 0, Position::Offset(offset))).await;
+    }
+    for after in [None, Some(Position::Offset(1))] {
+        if let Some(after) = after {
+            world.tell(assigned("a"));
+            world.hears(Told::Start("a".into(), after)).await;
+        }
+        world.tell(garbage("a", 2, 1));
+        world.tell(garbage("a", 3, 1));
+        world.hears(Told::Pause("a".into())).await;
+        world.revoke("a").await.unwrap();
+    }
+    let (chains, metrics) = (world.chains.clone(), world.metrics.clone());
+    world.began.recv().await.unwrap();
+    world.began.recv().await.unwrap();
+    assert!(world.began.try_recv().is_err(), "no letter of a poisoned route goes out");
+    assert_eq!(world.ends().await, Ending::Drained);
+    assert_eq!(chains.entries.lock().unwrap().last().unwrap().to, Position::Offset(1));
+    let summary = metrics.summary();
+    assert_eq!((summary.dead_lettered.values().sum::<u64>(), summary.in_flight), (2, 0));
+    let text = metrics.render();
+    assert!(
+        text.contains("recordkeeper_alerts_total{alert=\"poisoned_route\"} 1\n"),
+        "one alert, however often it is read"
+    );
+    assert!(text.contains("recordkeeper_alerts_total{alert=\"partitions_lost\"} 0\n"), "not given up, let go of");
 }

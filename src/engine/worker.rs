@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::event::{PartitionRef, Position};
-use crate::pipeline::Parts;
+use crate::pipeline::{Parts, Poisoned};
 use crate::source::{Answer, Assignment, Checkpoint, RawBatch, Survey};
 use crate::telemetry::Heartbeat;
 
@@ -80,6 +80,13 @@ pub(super) enum FromWorker {
         partition: PartitionRef,
         /// Where.
         after: Position,
+    },
+    /// A lane waits for as long as it lives.
+    Poisoned {
+        /// Whose.
+        partition: PartitionRef,
+        /// What for.
+        poisoned: Poisoned,
     },
     /// Bytes of a batch that was settled.
     Freed {

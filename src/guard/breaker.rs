@@ -18,10 +18,14 @@ pub struct BreakerSettings {
     pub open_max: Duration,
 }
 
+/// A trial that nobody came for within this time after it was due: nobody waits for the dependency any more, and how it is
+/// will be seen by the next call.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
 /// What a breaker lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Every call.
+    /// Every call; or nobody made one for long.
     Closed,
     /// One call, as a trial.
     HalfOpen,
@@ -83,9 +87,13 @@ impl Breaker {
         Self { settings, inner: Mutex::new(Inner { phase: Phase::Closed { failures: 0 }, generation: 0, backoff }) }
     }
 
-    /// Leave to make one call; `None` where the dependency is left alone. The permit is to be told how the call ended;
-    /// dropping it (a cancelled call) counts as neither.
-    pub fn permit(&self) -> Option<Permit<'_>> {
+    /// Leave to make one call. The permit is to be told how the call ended; dropping it (a cancelled call, or one that
+    /// taught nothing) counts as neither.
+    ///
+    /// # Errors
+    ///
+    /// Where the dependency is left alone: how long it is until the next trial is due, or worth asking for.
+    pub fn permit(&self) -> Result<Permit<'_>, Duration> {
         self.permit_at(Instant::now())
     }
 
@@ -94,20 +102,23 @@ impl Breaker {
         self.state_at(Instant::now())
     }
 
-    fn permit_at(&self, now: Instant) -> Option<Permit<'_>> {
+    fn permit_at(&self, now: Instant) -> Result<Permit<'_>, Duration> {
         let mut inner = self.lock();
         match inner.phase {
             Phase::Closed { .. } => {}
             Phase::Open { until } if now >= until => inner.enter(Phase::Trial),
-            Phase::Open { .. } | Phase::Trial => return None,
+            Phase::Open { until } => return Err(until.duration_since(now)),
+            // How long the trial takes is not known.
+            Phase::Trial => return Err(self.settings.open_min),
         }
-        Some(Permit { breaker: self, generation: inner.generation, settled: false })
+        Ok(Permit { breaker: self, generation: inner.generation, settled: false })
     }
 
     fn state_at(&self, now: Instant) -> BreakerState {
         match self.lock().phase {
             Phase::Closed { .. } => BreakerState::Closed,
             Phase::Open { until } if now < until => BreakerState::Open,
+            Phase::Open { until } if now >= until + FORGOTTEN => BreakerState::Closed,
             Phase::Open { .. } | Phase::Trial => BreakerState::HalfOpen,
         }
     }
@@ -232,13 +243,18 @@ mod tests {
     fn open_refuses_for_its_time_then_lets_one_trial_through() {
         let now = Instant::now();
         let breaker = opened(now);
-        assert!(breaker.permit_at(now + Duration::from_millis(999)).is_none());
+        let almost = now + Duration::from_millis(999);
+        let wait = breaker.permit_at(almost).unwrap_err();
+        assert!(wait >= Duration::from_millis(1) && wait <= Duration::from_millis(1001), "{wait:?}");
+        assert!(breaker.permit_at(almost + wait).is_ok(), "the trial is due when it was said to be");
+
+        let breaker = opened(now);
         let later = now + Duration::from_secs(2);
         assert_eq!(breaker.state_at(later), BreakerState::HalfOpen);
         let trial = breaker.permit_at(later).unwrap();
-        assert!(breaker.permit_at(later).is_none(), "one trial at a time");
+        assert_eq!(breaker.permit_at(later).unwrap_err(), SETTINGS.open_min, "one trial at a time");
         assert_eq!(trial.success(), Settled::Closed);
-        assert!(breaker.permit_at(later).is_some() && breaker.permit_at(later).is_some());
+        assert!(breaker.permit_at(later).is_ok() && breaker.permit_at(later).is_ok());
     }
 
     #[test]
@@ -248,7 +264,7 @@ mod tests {
         for _ in 0..20 {
             now += SETTINGS.open_min + SETTINGS.open_max;
             assert_eq!(breaker.permit_at(now).unwrap().failure_at(now), Settled::Reopened);
-            assert!(breaker.permit_at(now + SETTINGS.open_min / 2).is_none());
+            assert!(breaker.permit_at(now + SETTINGS.open_min / 2).is_err());
         }
     }
 
@@ -258,7 +274,18 @@ mod tests {
         let breaker = opened(now);
         let later = now + Duration::from_secs(2);
         drop(breaker.permit_at(later).unwrap());
-        assert!(breaker.permit_at(later).is_some());
+        assert!(breaker.permit_at(later).is_ok());
+    }
+
+    #[test]
+    fn an_outage_that_nobody_waits_for_is_not_told_for_ever() {
+        let now = Instant::now();
+        let breaker = opened(now);
+        assert_eq!(breaker.state_at(now + FORGOTTEN), BreakerState::HalfOpen);
+        let later = now + FORGOTTEN + SETTINGS.open_min * 2;
+        assert_eq!(breaker.state_at(later), BreakerState::Closed);
+        assert_eq!(breaker.permit_at(later).unwrap().failure_at(later), Settled::Reopened, "the first call is a trial");
+        assert_eq!(breaker.state_at(later), BreakerState::Open);
     }
 
     #[test]

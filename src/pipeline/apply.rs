@@ -18,13 +18,23 @@ use super::item::{Fate, Item};
 use super::judge::{again, count_unchanged, insert};
 use super::letter;
 use super::parts::Parts;
+use super::poison::Poisoned;
 use super::protocol;
 use super::request::message as request_message;
 use super::settle::{Again, settle};
 
-/// Applies the effects of all live items and publishes the letters of all refused ones.
-pub(super) async fn apply(parts: &Parts, batch: &RawBatch, items: &mut [Item], tally: &mut BatchTally) {
-    let refused: Vec<usize> = (0..items.len()).filter(|index| needs_letter(&items[*index])).collect();
+/// Applies the effects of all live items and publishes the letters of all refused ones. Where one of these is of a poisoned
+/// route none goes out, and the batch stays in `hold`.
+pub(super) async fn apply<H: Future<Output = ()>>(
+    parts: &Parts,
+    batch: &RawBatch,
+    items: &mut [Item],
+    tally: &mut BatchTally,
+    hold: impl Fn(Poisoned) -> H,
+) {
+    let poisoned = parts.poison.as_ref().and_then(|poison| poison.count(parts, items));
+    let goes_out = |index: &usize| poisoned.is_none() && needs_letter(&items[*index]);
+    let refused: Vec<usize> = (0..items.len()).filter(goes_out).collect();
     let view: &[Item] = items;
     let (records, states, requests, ()) = tokio::join!(
         further_records(parts, view),
@@ -51,6 +61,10 @@ pub(super) async fn apply(parts: &Parts, batch: &RawBatch, items: &mut [Item], t
         }
     }
     rejected.retain(|index| needs_letter(&items[*index]));
+    let spoiled = || parts.poison.as_ref().and_then(|poison| poison.spoil(parts, items, &rejected));
+    if let Some(poisoned) = poisoned.or_else(spoiled) {
+        hold(poisoned).await;
+    }
     letters(parts, batch, items, &rejected).await;
 }
 
@@ -187,7 +201,7 @@ async fn requests(parts: &Parts, items: &[Item]) -> Requests {
         match verdict {
             Published::Durable => requests.acknowledged += 1,
             Published::Rejected(detail) => requests.rejected.push((index, detail)),
-            Published::Retry(_) => {}
+            Published::Retry { .. } => {}
         }
     }
     requests
@@ -214,7 +228,7 @@ async fn letters(parts: &Parts, batch: &RawBatch, items: &[Item], indices: &[usi
         |open| async move { parts.letters.publish(&open).await },
         |verdict| match verdict {
             Published::Durable => None,
-            Published::Retry(detail) => Some(Again { after: None, detail: detail.clone() }),
+            Published::Retry { after, detail } => Some(Again { after: *after, detail: detail.clone() }),
             Published::Rejected(detail) => {
                 let message = format_args!("the dead-letter topic refuses a letter, the partition waits: {detail}");
                 parts.metrics.alerts.raise(Alert::DeadLetterTopic, &At::partition(&parts.partition), message);
@@ -235,7 +249,7 @@ async fn publish(parts: &Parts, topic: &dyn Topic, messages: &[Message]) -> Vec<
         &references,
         |open| async move { topic.publish(&open).await },
         |verdict| match verdict {
-            Published::Retry(detail) => Some(Again { after: None, detail: detail.clone() }),
+            Published::Retry { after, detail } => Some(Again { after: *after, detail: detail.clone() }),
             Published::Durable | Published::Rejected(_) => None,
         },
     )

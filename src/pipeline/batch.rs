@@ -11,11 +11,13 @@ use super::apply::apply;
 use super::item::{Fate, Item};
 use super::judge::{judge, look_up, remember};
 use super::parts::Parts;
+use super::poison::Poisoned;
 use super::protocol::{self, Effects, Repair, Settled};
 use super::request;
 use super::route::{Delivery, Mapped, Prepared};
 use super::settle::{Again, ask};
 use super::turn::Turn;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Where a batch's lane lets one batch at a time.
@@ -23,6 +25,29 @@ use tokio::time::Instant;
 pub struct Gates {
     judge: Turn,
     apply: Turn,
+    held: watch::Sender<Option<Held>>,
+}
+
+/// A batch that waits for as long as its lane lives; all before it are done.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Its ticket.
+    pub ticket: u64,
+    /// What it waits for.
+    pub poisoned: Poisoned,
+}
+
+impl Gates {
+    /// Tells of a batch that waits.
+    pub fn held(&self) -> watch::Receiver<Option<Held>> {
+        self.held.subscribe()
+    }
+
+    /// Where a batch stays that must not go on, in its turn to apply.
+    pub(super) async fn hold(&self, ticket: u64, poisoned: Poisoned) {
+        self.held.send_replace(Some(Held { ticket, poisoned }));
+        std::future::pending().await
+    }
 }
 
 /// What became of a batch.
@@ -39,8 +64,8 @@ pub struct Done {
 }
 
 /// Takes one batch through the protocol up to (and without) attesting. `ticket` counts the lane's batches from zero;
-/// `ledger_end` is what the lane knows of the ledger now. Ends only when everything in the batch is durable. Dropping it
-/// gives the batch up: whatever was written stays, and a later reading finds it.
+/// `ledger_end` is what the lane knows of the ledger now. Ends only when everything in the batch is durable; never where it
+/// has a letter of a poisoned route ([`Gates::held`]). Dropping it gives the batch up: whatever was written stays, and a later reading finds it.
 pub async fn process(
     parts: &Parts,
     chain: &Chain,
@@ -67,7 +92,7 @@ pub async fn process(
     failpoint::hit("judged");
 
     gates.apply.wait(ticket).await;
-    apply(parts, batch, &mut items, &mut tally).await;
+    apply(parts, batch, &mut items, &mut tally, |poisoned| gates.hold(ticket, poisoned)).await;
     laps.lap(Stage::Apply);
     failpoint::hit("applied");
 

@@ -10,6 +10,7 @@ use crate::telemetry::{Metrics, Tally};
 use crate::topic::Topic;
 
 use super::compile::Pipeline;
+use super::poison::Poison;
 use super::protocol::Purpose;
 use super::settle::Patience;
 
@@ -38,6 +39,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// The pipeline's outcomes.
     pub tally: Arc<Tally>,
+    /// Where dead letters are to wait; none for a replay or a redrive, whose events were refused before.
+    pub poison: Option<Arc<Poison>>,
     /// How patiently dependencies are asked again.
     pub patience: Patience,
 }

@@ -184,7 +184,11 @@ fn page(state: &AdminState) -> String {
     html.push_str("<h2>Partitions</h2><table><tr><th>group<th>topic<th>partition<th>lag<th>seconds<th>paused</tr>");
     for (group, topic, partition, reading) in state.metrics.partitions.all() {
         let [group, topic, partition] = [&group, &topic, &partition].map(|name| escaped(name));
-        let paused = if reading.paused { "paused" } else { "" };
+        let paused = match (&reading.poisoned_by, reading.paused) {
+            (Some(route), _) => format!("waits, route {} is poisoned", escaped(route)),
+            (None, true) => "paused".to_owned(),
+            (None, false) => String::new(),
+        };
         let _ = write!(
             html,
             "<tr><td>{group}<td>{topic}<td>{partition}<td>{}<td>{:.1}<td>{paused}</tr>",

@@ -35,6 +35,8 @@ closed_label! {
         PartitionsLost = "partitions_lost",
         /// The store refuses an effect of a recorded event for good.
         EffectRejected = "effect_rejected",
+        /// Too many of a route's events are refused: the partitions that carry them wait.
+        PoisonedRoute = "poisoned_route",
         /// A drain reached its deadline with work left.
         DrainDeadline = "drain_deadline",
         /// The source cannot go on.

@@ -134,6 +134,13 @@ impl Readiness {
         self.metrics.ready(dependency, Condition::worst(told) == Condition::Ready);
     }
 
+    /// Takes in what the breakers say of the dependencies that are behind one.
+    pub fn read_breakers(&self) {
+        for (dependency, condition) in self.metrics.breakers.conditions() {
+            self.set(dependency, condition);
+        }
+    }
+
     /// From now on not ready: no new work is wanted.
     pub fn drain(&self) {
         self.inner().draining = true;
@@ -235,6 +242,7 @@ fn millis_since(began: Instant, now: Instant) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::Guarded;
 
     fn readiness(expected: &[Dependency]) -> Readiness {
         Readiness::new(Arc::new(Metrics::new().unwrap()), expected)
@@ -266,6 +274,35 @@ mod tests {
         assert!(text.contains("recordkeeper_ready{dependency=\"redis\"} 0\n"));
         readiness.drain();
         assert!(!readiness.report().ready);
+    }
+
+    #[test]
+    fn what_is_away_behind_its_breaker_is_named_and_the_cache_alone_is_no_reason_to_wait() {
+        let readiness = readiness(&[Dependency::Kafka]);
+        readiness.set(Dependency::Kafka, Condition::Ready);
+        let fail = |guarded| {
+            let watched = readiness.metrics.breakers.of(guarded);
+            for _ in 0..20 {
+                let _ = watched.permit().map(|call| call.failure("cut"));
+            }
+        };
+        let state = |report: &Report, name| {
+            let found = report.dependencies.iter().find(|dependency| dependency.name == name);
+            found.map(|dependency| (dependency.state, dependency.reason.clone().unwrap_or_default()))
+        };
+        fail(Guarded::Redis);
+        readiness.read_breakers();
+        let report = readiness.report();
+        assert!(report.ready && state(&report, "redis").unwrap().0 == "degraded", "{report:?}");
+        assert_eq!(state(&report, "tables"), None, "nothing is said of what nobody uses");
+
+        readiness.metrics.breakers.of(Guarded::RecordReads);
+        fail(Guarded::LedgerWrites);
+        readiness.read_breakers();
+        let report = readiness.report();
+        let (word, reason) = state(&report, "tables").unwrap();
+        assert!(!report.ready && word == "not_ready");
+        assert!(reason.contains("ledger_writes") && reason.contains("cut") && !reason.contains("record"), "{reason}");
     }
 
     #[test]

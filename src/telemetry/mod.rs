@@ -5,6 +5,7 @@
 
 mod admin;
 mod alert;
+mod breakers;
 mod health;
 pub mod logs;
 pub mod metrics;
@@ -12,6 +13,7 @@ mod tally;
 
 pub use admin::{AdminError, AdminServer, AdminState};
 pub use alert::{Alert, Alerts, At};
+pub use breakers::{Breakers, Call, Guarded, Watched};
 pub use health::{Condition, Dependency, Heartbeat, Heartbeats, Readiness};
 pub use metrics::{DedupeMetrics, Metrics};
 pub use tally::{BatchTally, Summary, Tally};

@@ -1,8 +1,13 @@
 //! Where messages go: wallet-creation requests and dead letters.
 
+mod guarded;
 pub mod kafka;
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
+
+pub use guarded::GuardedTopic;
 
 /// What decides a message's partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +46,12 @@ pub enum Published {
     /// Acknowledged by all in-sync replicas.
     Durable,
     /// Not acknowledged: it may or may not be there; publishing it again is right.
-    Retry(String),
+    Retry {
+        /// Not before this long.
+        after: Option<Duration>,
+        /// For a person.
+        detail: String,
+    },
     /// The topic will never take it.
     Rejected(String),
 }

@@ -105,8 +105,7 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             let mut request: Value = serde_json::from_slice(&body).unwrap();
             let statements = request["Statements"].as_array_mut().unwrap();
             statements.remove(at);
-            let (status, answer) = forward(&shared, &headers, request.to_string().as_bytes()).await;
-            let mut answer: Value = serde_json::from_slice(&answer).unwrap();
+            let (status, mut answer) = forward_statements(&shared, &headers, &request).await;
             let failed = json!({"Error": {"Code": code, "Message": "slow down"}});
             answer["Responses"].as_array_mut().unwrap().insert(at, failed);
             (status, answer.to_string()).into_response()
@@ -143,17 +142,21 @@ async fn without_refused(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> R
     let statements = request["Statements"].as_array_mut().unwrap();
     let refused: Vec<usize> = (0..statements.len()).filter(|at| is_refused(&statements[*at])).collect();
     statements.retain(|statement| !is_refused(statement));
-    let (status, mut answer) = if statements.is_empty() {
-        (StatusCode::OK, json!({"Responses": []}))
-    } else {
-        let (status, answer) = forward(shared, headers, request.to_string().as_bytes()).await;
-        (status, serde_json::from_slice(&answer).unwrap())
-    };
+    let (status, mut answer) = forward_statements(shared, headers, &request).await;
     for at in refused {
         let failed = json!({"Error": {"Code": "ValidationError", "Message": "refused"}});
         answer["Responses"].as_array_mut().unwrap().insert(at, failed);
     }
     (status, answer.to_string()).into_response()
+}
+
+/// The answer to what is left of a batch, which may be nothing.
+async fn forward_statements(shared: &Shared, headers: &HeaderMap, request: &Value) -> (StatusCode, Value) {
+    if request["Statements"].as_array().is_some_and(Vec::is_empty) {
+        return (StatusCode::OK, json!({"Responses": []}));
+    }
+    let (status, answer) = forward(shared, headers, request.to_string().as_bytes()).await;
+    (status, serde_json::from_slice(&answer).unwrap())
 }
 
 /// One request on a connection of its own; the server ignores signatures.

@@ -12,6 +12,7 @@ mod field;
 mod generate;
 mod ledger;
 mod log;
+mod poison;
 mod policies;
 mod redrive;
 mod replay;

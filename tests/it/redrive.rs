@@ -11,6 +11,8 @@ use crate::ledger;
 use crate::spine::events_or;
 
 const WALLET: &str = "evm:1:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed";
+/// Most of what these tests publish is refused.
+const NO_LIMIT: [(&str, &str); 1] = [("RECORDKEEPER_ENGINE_POISON_SHARE_MAX", "off")];
 const SCHEMA: &str = "schemas/native/wallet.status_changed.json";
 
 fn event(id: &str, kind: &str, data: Value) -> Event {
@@ -67,7 +69,7 @@ async fn what_a_broken_schema_refused_is_recorded_once_it_is_mended() {
     let mut events: Vec<Event> = (1..=30).map(status).collect();
     events.insert(10, Event::new("wallet-events", "k", "no event"));
     deployment.publish(&events).await;
-    let run = deployment.run_until_idle().await;
+    let run = deployment.run_with(&NO_LIMIT).await;
     assert_eq!((run.code, run.dead("schema"), run.dead("undecodable")), (Some(0), 30, 1), "{}", run.stderr);
     let live = ledger::chains(&deployment).await;
     let letters = listed(&deployment, &["--reason", "schema"]).await;
@@ -137,7 +139,7 @@ async fn a_poison_event_that_is_redriven_again_and_again_stays_what_it_is() {
     let mut poison = Event::new("wallet-events", "k", "\u{feff}no event");
     poison.headers = vec![("publisher".into(), Some(b"bank".to_vec())), ("empty".into(), None)];
     deployment.publish(&[status(1), poison]).await;
-    assert_eq!(deployment.run_until_idle().await.code, Some(0));
+    assert_eq!(deployment.run_with(&NO_LIMIT).await.code, Some(0));
     for attempt in 2..=4 {
         let run = execute(&deployment, &["--attempts-max", "4"]).await;
         assert_eq!(run.dead("undecodable"), 1, "{}", run.summary);
@@ -173,7 +175,7 @@ async fn a_redrive_that_was_killed_goes_on_where_its_ledger_ends() {
     let sound = break_schema(&deployment);
     let count = events_or(10_000) / 20;
     deployment.publish(&(1..=count).map(status).collect::<Vec<_>>()).await;
-    let run = deployment.run_until_idle().await;
+    let run = deployment.run_with(&NO_LIMIT).await;
     assert_eq!((run.code, run.dead("schema")), (Some(0), count), "{}", run.stderr);
     mend_schema(&deployment, &sound);
     let small = [("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "20"), ("RECORDKEEPER_ENGINE_ATTEST_INTERVAL", "10ms")];
@@ -207,7 +209,7 @@ async fn letters_are_corrected_shown_and_dismissed() {
         event(&n.to_string(), "wallet.status_changed", data)
     };
     deployment.publish(&[wrong(1), wrong(2), Event::new("wallet-events", "secret-key", "no event")]).await;
-    let run = deployment.run_until_idle().await;
+    let run = deployment.run_with(&NO_LIMIT).await;
     assert_eq!((run.code, run.dead("schema"), run.dead("undecodable")), (Some(0), 2, 1), "{}", run.stderr);
     let letters = listed(&deployment, &[]).await;
     let origin = |n: usize| {
@@ -257,7 +259,7 @@ async fn letters_are_corrected_shown_and_dismissed() {
 async fn a_wrong_redrive_is_refused_before_anything_is_read() {
     let deployment = Deployment::start("redrive-wrong", "wallets", 1).await;
     deployment.publish(&[Event::new("wallet-events", "k", "no event")]).await;
-    assert_eq!(deployment.run_until_idle().await.code, Some(0));
+    assert_eq!(deployment.run_with(&NO_LIMIT).await.code, Some(0));
     let write = |name: &str, text: &str| {
         let file = deployment.dir.join(name);
         std::fs::write(&file, text).unwrap();

@@ -776,3 +776,92 @@ async fn callers_on_many_threads_all_get_their_answers() {
         caller.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_table_that_gives_no_answer_is_left_alone_and_the_others_go_on() {
+    for code in ["ResourceNotFoundException", "InternalServerError"] {
+        let (_server, proxy, _) = faulty_store().await;
+        let metrics = Metrics::new().unwrap();
+        let dynamo = Dynamo::connect(config(&proxy.endpoint), Some(CallMetrics::of(&metrics))).await.unwrap();
+        let write = |at: u64| wallet(&format!("ext:{at}"), Group::Status, 1, "active");
+        assert_eq!(dynamo.change(&[&write(0)]).await, [Changed::Applied]);
+        for _ in 0..5 {
+            proxy.next("BatchExecuteStatement", Fault::CallFails { code });
+        }
+        for at in 1..6 {
+            assert!(matches!(dynamo.change(&[&write(at)]).await[..], [Changed::Retry(_)]));
+        }
+        let calls = proxy.calls("BatchExecuteStatement");
+        let verdicts = dynamo.change(&[&write(1), &write(2)]).await;
+        let [Changed::Retry(one), Changed::Retry(_)] = &verdicts[..] else { panic!("{verdicts:?}") };
+        assert_eq!(proxy.calls("BatchExecuteStatement"), calls, "told at once, and nobody asked");
+        let after = one.after.unwrap();
+        assert!(after > Duration::ZERO && after < Duration::from_secs(2), "{after:?}");
+        let state = |name: &str, state: u8| {
+            let line = format!("recordkeeper_breaker_state{{dependency=\"{name}\"}} {state}\n");
+            assert!(metrics.render().contains(&line), "{line}");
+        };
+        state("wallet_inventory_writes", 2);
+        state("wallet_records_writes", 0);
+        assert!(metrics.render().contains("recordkeeper_alerts_total{alert=\"dependency_away\"} 1\n"));
+        assert_stored(&dynamo.insert(&[&record("a", "x", 1)]).await[0]);
+
+        // Whoever comes back when told to finds it open again.
+        let writes: Vec<_> = (1..6).map(write).collect();
+        loop {
+            let verdicts = dynamo.change(&writes.iter().collect::<Vec<_>>()).await;
+            let [first, ..] = &verdicts[..] else { panic!() };
+            match first {
+                Changed::Retry(retry) => tokio::time::sleep(retry.after.unwrap()).await,
+                Changed::Applied => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        state("wallet_inventory_writes", 0);
+    }
+}
+
+#[tokio::test]
+async fn a_throttle_a_stuck_item_and_a_refused_statement_are_no_outage() {
+    let (_server, proxy, _) = faulty_store().await;
+    let metrics = Metrics::new().unwrap();
+    let dynamo = Dynamo::connect(config(&proxy.endpoint), Some(CallMetrics::of(&metrics))).await.unwrap();
+    let throttled = Fault::CallFails { code: "ThrottlingException" };
+    let stuck = Fault::StatementFails { at: 0, code: "InternalServerError" };
+    let conflict = Fault::CallFails { code: "TransactionConflictException" };
+    let refused = Fault::CallFails { code: "ValidationException" };
+    for fault in [throttled, stuck, conflict, refused] {
+        for at in 0..10 {
+            proxy.next("BatchExecuteStatement", fault);
+            let verdicts = dynamo.insert(&[&record(&format!("r{at}"), "x", at)]).await;
+            assert!(matches!(verdicts[..], [Inserted::Retry(_) | Inserted::Rejected(_)]), "{verdicts:?}");
+        }
+    }
+    let text = metrics.render();
+    assert!(text.contains("recordkeeper_breaker_state{dependency=\"wallet_records_writes\"} 0\n"), "{text}");
+    assert!(text.contains("recordkeeper_alerts_total{alert=\"dependency_away\"} 0\n"));
+}
+
+#[tokio::test]
+async fn statements_that_are_all_refused_inside_an_answer_are_an_outage_and_reads_have_their_own() {
+    let (_server, proxy, _) = faulty_store().await;
+    let metrics = Metrics::new().unwrap();
+    let dynamo = Dynamo::connect(config(&proxy.endpoint), Some(CallMetrics::of(&metrics))).await.unwrap();
+    for at in 0..5 {
+        proxy.next("BatchExecuteStatement", Fault::StatementFails { at: 0, code: "ResourceNotFound" });
+        dynamo.insert(&[&record(&format!("r{at}"), "x", at)]).await;
+    }
+    let text = metrics.render();
+    assert!(text.contains("recordkeeper_breaker_state{dependency=\"wallet_records_writes\"} 2\n"), "{text}");
+    let chain = chain("g");
+    for _ in 0..5 {
+        proxy.next("Query", Fault::CallFails { code: "AccessDeniedException" });
+        assert!(dynamo.end(&chain).await.is_err());
+    }
+    let calls = proxy.calls("Query");
+    let retry = dynamo.end(&chain).await.unwrap_err();
+    assert!(retry.after.is_some() && proxy.calls("Query") == calls, "{retry:?}");
+    let text = metrics.render();
+    assert!(text.contains("recordkeeper_breaker_state{dependency=\"ledger_reads\"} 2\n"), "{text}");
+    assert!(text.contains("recordkeeper_breaker_state{dependency=\"ledger_writes\"} 0\n"), "{text}");
+}

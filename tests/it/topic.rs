@@ -225,7 +225,7 @@ async fn an_unreachable_cluster_is_no_verdict_for_ever() {
     let topic = KafkaTopic::connect(short).await.unwrap();
     cluster.broker_down(-1).unwrap();
     let verdicts = topic.publish(&[&message(None, Some(b"v"))]).await;
-    assert!(matches!(&verdicts[..], [Published::Retry(_)]), "{verdicts:?}");
+    assert!(matches!(&verdicts[..], [Published::Retry { .. }]), "{verdicts:?}");
     cluster.broker_up(-1).unwrap();
 }
 
@@ -239,6 +239,6 @@ async fn a_producer_that_is_given_up_is_replaced() {
     cluster.request_errors(RDKafkaApiKey::InitProducerId, &[refused]);
     let topic = KafkaTopic::connect(config(&cluster.bootstrap_servers(), "fatal")).await.unwrap();
     let verdicts = topic.publish(&[&message(None, Some(b"v"))]).await;
-    assert!(matches!(&verdicts[..], [Published::Retry(_)]), "{verdicts:?}");
+    assert!(matches!(&verdicts[..], [Published::Retry { .. }]), "{verdicts:?}");
     assert_eq!(topic.publish(&[&message(None, Some(b"v"))]).await, [Published::Durable]);
 }

@@ -146,6 +146,7 @@ fn parts(world: &Shared, metrics: &Arc<Metrics>, pipeline: &Arc<Pipeline>) -> Pa
         letters: Arc::new(SimTopic { world: world.clone(), take: take_letter }),
         metrics: metrics.clone(),
         tally: metrics.tally(pipeline.name()),
+        poison: None,
         patience: Patience { initial: Duration::from_millis(50), ceiling: Duration::from_secs(2), stalled_after: 8 },
     }
 }

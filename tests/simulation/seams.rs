@@ -204,12 +204,12 @@ impl Topic for SimTopic {
                     if taken {
                         take(world, message);
                     }
-                    verdicts.push(if taken { Published::Durable } else { Published::Retry("not now".into()) });
+                    verdicts.push(if taken { Published::Durable } else { retry("not now") });
                 }
                 verdicts
             };
             let done = call(&self.world, Dependency::Topics, publish).await;
-            done.unwrap_or_else(|| messages.iter().map(|_| Published::Retry("no answer".into())).collect())
+            done.unwrap_or_else(|| messages.iter().map(|_| retry("no answer")).collect())
         })
     }
 
@@ -238,4 +238,8 @@ pub fn take_letter(world: &mut World, message: &Message) {
     let reason = header("recordkeeper-reason");
     world.note(|| format!("dead letter of {} is out: {reason}", place.join("/")));
     world.letters.entry(place.into()).or_default().insert(reason);
+}
+
+fn retry(detail: &str) -> Published {
+    Published::Retry { after: None, detail: detail.to_owned() }
 }

@@ -24,8 +24,9 @@ use crate::source::range::{Feed, Range, RangeSource};
 use crate::store::dynamodb::{Dynamo, tables};
 use crate::telemetry::{Alert, At};
 
+use super::lanes::Lanes;
 use super::outside::{again, places};
-use super::run::{self, BEATS, Lanes, Process};
+use super::run::{self, BEATS, Process};
 use super::{backends, ready};
 use args::{RateArg, RunName};
 use progress::Progress;
@@ -116,7 +117,7 @@ impl Work<'_> {
             credentials: None,
             pipeline,
             topics: &topics,
-            cache: &cache.store,
+            cache: &cache,
             group: &ledger_group,
             purpose: self.purpose,
             pipelines: 1,

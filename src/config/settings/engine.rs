@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::reader::Reader;
 use crate::config::setting::{Fault, section};
-use crate::config::{ByteSize, Threads};
+use crate::config::{ByteSize, Share, Threads};
 
 section! {
     /// Batches, memory and deadlines of the consumer.
@@ -28,6 +28,13 @@ section! {
         /// How long a shutdown or a revocation may drain. Saying good-bye takes up to 8s more; both together stay below the
         /// orchestrator's grace period (30s in Kubernetes and ECS).
         drain_deadline: Duration = "20s" ["1s"..="10m"];
+        /// Which share of a route's last events may be refused. Above it the partitions that carry such events wait before the next
+        /// dead letter, and an alert goes out: a schema that changed upstream must not empty a topic into quarantine.
+        poison_share_max: Share = "50%" ["1%"..="99%"];
+        /// How many events of a route are its last ones, over all partitions of the process.
+        poison_window: usize = "200" ["10"..="100000"];
+        /// How many events of a route have to be seen before its share counts.
+        poison_events_min: usize = "100" ["1"..="100000"];
         /// How long a start may wait until everything it needs is there.
         start_deadline: Duration = "60s" ["1s"..="10m"];
     }
@@ -40,6 +47,10 @@ impl EngineSettings {
                 "engine.batch_bytes_max",
                 Fault::new("is above engine.lane_bytes_max: no batch would be whole"),
             );
+        }
+        if reader.are_sound(&["engine.poison_window"]) && self.poison_events_min > self.poison_window {
+            let fault = Fault::with_hint("is above engine.poison_window", "so many are never seen; lower it");
+            reader.complain("engine.poison_events_min", fault);
         }
         if reader.are_sound(&["engine.memory_bytes_max"]) && self.lane_bytes_max > self.memory_bytes_max {
             reader.complain("engine.lane_bytes_max", Fault::new("is above engine.memory_bytes_max"));

@@ -18,6 +18,7 @@ use aws_sdk_dynamodb::types::{
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use super::breaker::{Door, Pass};
 use super::budget::Budget;
 use super::codes::{self, Trouble};
 use super::counted::CallMetrics;
@@ -66,6 +67,7 @@ pub(crate) struct Calls {
     /// The table's full name, for messages.
     name: String,
     metrics: Option<CallMetrics>,
+    door: Door,
     slots: Arc<Semaphore>,
     tasks_max: usize,
     budget: Budget,
@@ -193,7 +195,8 @@ impl Calls {
         wait_max: Duration,
     ) -> Arc<Self> {
         let (queue, turn) = (Mutex::default(), tokio::sync::Mutex::new(()));
-        Arc::new(Self { client, table, name, metrics, slots, tasks_max, budget, wait_max, queue, turn })
+        let door = Door::writes(metrics.as_ref(), table);
+        Arc::new(Self { client, table, name, metrics, door, slots, tasks_max, budget, wait_max, queue, turn })
     }
 
     /// Runs all; one answer a statement, in order.
@@ -255,11 +258,11 @@ impl Calls {
         }
     }
 
-    async fn execute(&self, mut batch: Batch) {
+    async fn execute(&self, mut batch: Batch, pass: Pass<'_>) {
         let requests: Result<Vec<_>, _> =
             batch.waiting.iter_mut().flatten().map(|waiting| request(&mut waiting.statement)).collect();
         let trouble = match requests {
-            Ok(requests) => match self.send(requests).await {
+            Ok(requests) => match self.send(requests, pass).await {
                 Ok(answers) => {
                     for (at, answer) in answers.into_iter().enumerate() {
                         batch.answer(at, answer);
@@ -286,7 +289,7 @@ impl Calls {
         }
     }
 
-    async fn send(&self, requests: Vec<BatchStatementRequest>) -> Result<Vec<Answer>, Trouble> {
+    async fn send(&self, requests: Vec<BatchStatementRequest>, pass: Pass<'_>) -> Result<Vec<Answer>, Trouble> {
         let count = requests.len();
         let trouble = match self.client.batch_execute_statement().set_statements(Some(requests)).send().await {
             Ok(output) => {
@@ -300,12 +303,14 @@ impl Calls {
                     if let Some(trouble) = troubles.find(|trouble| is_throttle(trouble)) {
                         self.throttled(trouble);
                     }
+                    pass.batch(&answers);
                     return Ok(answers);
                 }
                 codes::unavailable(format!("{}: {} answers to {count} statements", self.name, responses.len()))
             }
             Err(error) => codes::by_batch_error(&error, &self.name),
         };
+        pass.troubled(&trouble);
         if is_throttle(&trouble) {
             self.throttled(&trouble);
         }
@@ -331,17 +336,29 @@ impl Task {
             calls.wait_for_budget().await;
             // The semaphore is never closed; were it, going on without a slot would be right.
             let _slot = calls.slots.acquire().await.ok();
-            let batch = {
+            let (batch, pass) = {
                 let mut queue = lock(&calls.queue);
                 if queue.waiting.is_empty() {
                     return self.enter(&mut queue, TaskState::Left);
                 }
-                self.enter(&mut queue, TaskState::Busy);
-                queue.take()
+                match calls.door.enter() {
+                    Ok(pass) => {
+                        self.enter(&mut queue, TaskState::Busy);
+                        (queue.take(), pass)
+                    }
+                    // Nobody waits here for a table that is left alone.
+                    Err(trouble) => {
+                        self.enter(&mut queue, TaskState::Left);
+                        let left = std::mem::take(&mut queue.waiting);
+                        drop(queue);
+                        left.into_iter().for_each(|waiting| waiting.answer(Answer::Trouble(trouble.clone())));
+                        return;
+                    }
+                }
             };
             calls.budget.spend(batch.units(), Instant::now());
             drop(turn);
-            calls.execute(batch).await;
+            calls.execute(batch, pass).await;
             self.enter(&mut lock(&calls.queue), TaskState::Ready);
         }
     }

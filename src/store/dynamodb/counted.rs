@@ -1,5 +1,7 @@
 //! Counts and times every call that the SDK makes, and tells when a table asks to slow down.
 
+use std::sync::Arc;
+
 use aws_sdk_dynamodb::config::interceptors::{
     BeforeSerializationInterceptorContextRef, FinalizerInterceptorContextRef,
 };
@@ -11,7 +13,7 @@ use tokio::time::Instant;
 
 use super::schema::Table;
 use crate::telemetry::metrics::{CallResult, CounterGrid, Counters, Operation, Timers};
-use crate::telemetry::{Alerts, Metrics};
+use crate::telemetry::{Alerts, Breakers, Metrics};
 
 /// The metrics of a store's calls.
 #[derive(Clone, Debug)]
@@ -24,6 +26,8 @@ pub struct CallMetrics {
     pub throttles: Counters<Table>,
     /// Where it is said that a table's writes were slowed down.
     pub alerts: Alerts,
+    /// The breakers that its calls go behind.
+    pub breakers: Arc<Breakers>,
 }
 
 impl CallMetrics {
@@ -34,6 +38,7 @@ impl CallMetrics {
             seconds: metrics.store_call_seconds.clone(),
             throttles: metrics.throttles.clone(),
             alerts: metrics.alerts.clone(),
+            breakers: metrics.breakers.clone(),
         }
     }
 }

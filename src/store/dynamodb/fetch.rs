@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 
 use super::Dynamo;
-use super::codes::{self, Trouble};
+use super::codes::Trouble;
 use super::schema::Table;
 use super::value::{Item, item_from_attributes};
 use crate::store::{Retry, RetryCause};
@@ -88,11 +88,8 @@ impl Dynamo {
         let mut left = Some(wanted.build().map_err(|error| Trouble::Rejected(format!("{name}: {error}")))?);
         let mut idle_rounds = 0;
         while let Some(wanted) = left.take() {
-            let output = {
-                let _connection = self.connection().await;
-                self.client.batch_get_item().request_items(name.clone(), wanted).send().await
-            };
-            let output = output.map_err(|error| codes::by_error(&error, &name))?;
+            let call = self.client.batch_get_item().request_items(name.clone(), wanted).send();
+            let output = self.read(table, call).await?;
             let items = output.responses.and_then(|mut tables| tables.remove(&name)).unwrap_or_default();
             idle_rounds = if items.is_empty() { idle_rounds + 1 } else { 0 };
             for attributes in items {

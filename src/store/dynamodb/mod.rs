@@ -1,9 +1,10 @@
 //! Records and states in DynamoDB.
 //!
 //! Records and state writes enter; statements of PartiQL leave, many to a call (`calls`), under a write budget for each table
-//! (`budget`). What can fail is a call as a whole or any statement of it; `codes` sorts both into what may pass and what never
+//! (`budget`) and a breaker for each table and kind of call (`breaker`). What can fail is a call as a whole or any statement of it; `codes` sorts both into what may pass and what never
 //! does. Nothing is tried again here but what a verdict needs: INSERT or UPDATE, and keys that a read left over.
 
+mod breaker;
 mod budget;
 mod calls;
 mod codes;
@@ -31,6 +32,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::Credentials;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use futures::future::BoxFuture;
 use quick_cache::sync::Cache;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
@@ -38,6 +40,7 @@ use tokio::time::Instant;
 
 use super::{Changed, Inserted, RecordStore, Retry, RetryCause, TooLarge, Transacted, Transaction};
 use crate::event::{Record, StateWrite};
+use breaker::Door;
 use budget::Budget;
 use calls::Calls;
 use codes::Trouble;
@@ -142,6 +145,9 @@ pub struct Dynamo {
     wallets: Arc<Calls>,
     mappings: Arc<Calls>,
     ledger: Arc<Calls>,
+    /// In the order of [`Table::ALL`].
+    reads: [Door; Table::ALL.len()],
+    transactions: Door,
     connections: Semaphore,
     shards: OnceCell<ShardCounts>,
     record_texts: insert::Texts,
@@ -200,6 +206,8 @@ impl Dynamo {
             wallets: calls(Table::Wallets, units.wallets),
             mappings: calls(Table::Mappings, units.mappings),
             ledger: calls(Table::Ledger, units.ledger),
+            reads: Table::ALL.map(|table| Door::reads(metrics.as_ref(), table)),
+            transactions: Door::transactions(metrics.as_ref()),
             connections: Semaphore::new(config.connections_max),
             shards: OnceCell::new(),
             record_texts: insert::Texts::new(&config.table_prefix),
@@ -238,6 +246,21 @@ impl Dynamo {
     async fn connection(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
         self.connections.acquire().await.ok()
+    }
+
+    /// One read of a table, on a connection of its own and behind the table's breaker.
+    async fn read<O, E>(&self, table: Table, call: impl Future<Output = Result<O, SdkError<E>>>) -> Result<O, Trouble>
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let _connection = self.connection().await;
+        let pass = self.reads[table as usize].enter()?;
+        let output = call.await.map_err(|error| codes::by_error(&error, &self.table_name(table)));
+        match &output {
+            Ok(_) => pass.answered(),
+            Err(trouble) => pass.troubled(trouble),
+        }
+        output
     }
 
     /// The tables' shard counts, read once.

@@ -8,7 +8,6 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::codes;
 use super::fetch::garbled;
 use super::record::wallet_shard;
 use super::schema::Table;
@@ -206,10 +205,9 @@ impl Reader {
 
     async fn one(&self, table: Table, key: &str, strong: bool) -> Result<Option<Item>, StoreError> {
         let name = self.dynamo.table_name(table);
-        let _connection = self.dynamo.connection().await;
         let call = self.dynamo.client.get_item().table_name(&name).consistent_read(strong);
-        let output = call.key(table.key().0, AttributeValue::S(key.to_owned())).send().await;
-        let output = output.map_err(|error| codes::by_error(&error, &name))?;
+        let call = call.key(table.key().0, AttributeValue::S(key.to_owned())).send();
+        let output = self.dynamo.read(table, call).await?;
         output.item.map(|attributes| self.dynamo.checked(table, attributes)).transpose()
     }
 }
@@ -296,10 +294,9 @@ impl Dynamo {
         call = call.key_condition_expression(condition);
         let (mut items, mut start) = (Vec::new(), query.start);
         while items.len() < query.limit {
-            let _connection = self.connection().await;
             let left = i32::try_from(query.limit - items.len()).unwrap_or(i32::MAX);
-            let output = call.clone().limit(left).set_exclusive_start_key(start.take()).send().await;
-            let output = output.map_err(|error| codes::by_error(&error, &name))?;
+            let page = call.clone().limit(left).set_exclusive_start_key(start.take()).send();
+            let output = self.read(query.table, page).await?;
             for attributes in output.items.unwrap_or_default() {
                 items.push(self.checked(query.table, attributes)?);
             }

@@ -86,10 +86,15 @@ impl Dynamo {
         let statements = statements.collect::<Result<Vec<_>, _>>();
         let statements = statements.map_err(|error| Trouble::Rejected(format!("transaction: {error}")))?;
         let _connection = self.connection().await;
+        let pass = self.transactions.enter()?;
         let call = self.client.execute_transaction().set_transact_statements(Some(statements));
         match call.client_request_token(Uuid::new_v4().to_string()).send().await {
-            Ok(_) => Ok(Ok(())),
+            Ok(_) => {
+                pass.answered();
+                Ok(Ok(()))
+            }
             Err(SdkError::ServiceError(answer)) if is_cancelled(answer.err()) => {
+                pass.answered();
                 let ExecuteTransactionError::TransactionCanceledException(cancelled) = answer.into_err() else {
                     return Err(codes::unavailable("transaction: cancelled".to_owned()));
                 };
@@ -100,7 +105,11 @@ impl Dynamo {
                 }
                 Ok(Err(reasons.into_iter().map(read).collect()))
             }
-            Err(error) => Err(codes::by_error(&error, "transaction")),
+            Err(error) => {
+                let trouble = codes::by_error(&error, "transaction");
+                pass.troubled(&trouble);
+                Err(trouble)
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::event::Reason;
 use crate::store::dynamodb::Table;
-use crate::telemetry::{Alert, Dependency};
+use crate::telemetry::{Alert, Dependency, Guarded};
 
 use super::labels::{Append, CallResult, End, LookUp, Operation, Rebalance, Remembered, Stage, names};
 
@@ -120,8 +120,8 @@ families! {
         "Ids by what the dedupe cache said; away, open and garbled count as unknown: the store decides.";
     DEDUPE_REMEMBERED = "recordkeeper_dedupe_remembered_total", Kind::Counter, "ids", [closed("result", names::<Remembered>)],
         "Ids given to the dedupe cache by result.";
-    DEDUPE_BREAKER = "recordkeeper_dedupe_breaker_open", Kind::Gauge, "1 or 0", [],
-        "1 while the dedupe cache is left alone because it failed too often.";
+    BREAKERS = "recordkeeper_breaker_state", Kind::Gauge, "0, 1 or 2", [closed("dependency", names::<Guarded>)],
+        "0 while calls are made; 2 while a dependency is left alone because it gave no answer several times in a row; 1 while one call tries it.";
     LAG = "recordkeeper_lag", Kind::Gauge, "messages", [GROUP, TOPIC, PARTITION],
         "Messages between the last attested position and the end of an owned partition; gone with the partition.";
     LAG_SECONDS = "recordkeeper_lag_seconds", Kind::Gauge, "seconds", [GROUP, TOPIC, PARTITION],
@@ -132,6 +132,8 @@ families! {
         "Partitions that this instance owns.";
     PAUSED = "recordkeeper_paused_partitions", Kind::Gauge, "partitions", [GROUP],
         "Owned partitions that are not read at the moment.";
+    POISONED = "recordkeeper_poisoned_partitions", Kind::Gauge, "partitions", [GROUP, named("route", "the routes of the pipelines that are run, and `unclassified`")],
+        "Owned partitions that wait before the next dead letter of a route too many of whose events are refused.";
     REBALANCES = "recordkeeper_rebalances_total", Kind::Counter, "rebalances", [closed("kind", names::<Rebalance>)],
         "Changes of the owned partitions.";
     LANE_BYTES = "recordkeeper_lane_bytes", Kind::Gauge, "bytes", [],

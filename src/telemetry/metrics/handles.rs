@@ -107,7 +107,6 @@ impl<L: ClosedLabel> Timers<L> {
 pub struct DedupeMetrics {
     look_ups: Counters<LookUp>,
     remembered: Counters<Remembered>,
-    breaker_open: Gauge,
 }
 
 impl DedupeMetrics {
@@ -115,7 +114,6 @@ impl DedupeMetrics {
         Self {
             look_ups: Counters::register(recorder, &catalogue::DEDUPE_LOOKUPS),
             remembered: Counters::register(recorder, &catalogue::DEDUPE_REMEMBERED),
-            breaker_open: gauge(recorder, &catalogue::DEDUPE_BREAKER, &[]),
         }
     }
 
@@ -149,10 +147,5 @@ impl DedupeMetrics {
             DedupeError::Away(_) | DedupeError::Garbled(_) => Remembered::Away,
         };
         self.remembered.add(result, ids);
-    }
-
-    /// Whether the cache is left alone.
-    pub(crate) fn breaker_open(&self, open: bool) {
-        self.breaker_open.set(if open { 1.0 } else { 0.0 });
     }
 }

@@ -17,7 +17,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 
 use crate::store::dynamodb::Table;
 
-use super::{Alerts, Dependency, Summary, Tally};
+use super::{Alerts, Breakers, Dependency, Summary, Tally};
 use catalogue::{CATALOGUE, Kind};
 use exposition::Exposition;
 
@@ -45,6 +45,8 @@ pub struct MetricsError(#[from] metrics_exporter_prometheus::BuildError);
 pub struct Metrics {
     /// Raises alerts.
     pub alerts: Alerts,
+    /// What is left alone for the moment.
+    pub breakers: Arc<Breakers>,
     /// The dedupe cache.
     pub dedupe: DedupeMetrics,
     /// Appends to the ledger.
@@ -80,8 +82,10 @@ impl Metrics {
         let recorder = builder.build_recorder();
         handles::describe(&recorder);
         handles::gauge(&recorder, &catalogue::BUILD_INFO, &[VERSION, REVISION]).set(1.0);
+        let alerts = Alerts::new(Counters::register(&recorder, &catalogue::ALERTS));
         Ok(Self {
-            alerts: Alerts::new(Counters::register(&recorder, &catalogue::ALERTS)),
+            breakers: Arc::new(Breakers::new(alerts.clone())),
+            alerts,
             dedupe: DedupeMetrics::register(&recorder),
             ledger_appends: Counters::register(&recorder, &catalogue::LEDGER_APPENDS),
             stages: Timers::register(&recorder, &catalogue::BATCH_SECONDS),
@@ -117,6 +121,7 @@ impl Metrics {
         let mut out = Exposition::after(self.rendered.render());
         self.render_tallies(&mut out);
         self.partitions.render(&mut out);
+        out.family(&catalogue::BREAKERS, self.breakers.states().into_iter().map(|(name, state)| ([name], state)));
         process::render(&mut out);
         out.finish()
     }
@@ -179,11 +184,14 @@ mod tests {
         tally.consumed(3);
         tally.settle(&BatchTally { recorded: 1, ..BatchTally::default() });
         metrics.ready(Dependency::Redis, true);
+        metrics.breakers.of(crate::telemetry::Guarded::Redis);
         metrics.stages.observe(Stage::Judge, Duration::from_millis(3));
         metrics.store_call_seconds.observe(Operation::BatchExecuteStatement, Duration::from_millis(3));
         let partition =
             Partition { cluster: "c".into(), topic: "t".into(), topic_id: "i".into(), epoch: 0, name: "0".into() };
         metrics.partitions.assigned("g", &partition);
+        let poisoned = PartitionReading { poisoned_by: Some("r".into()), ..PartitionReading::default() };
+        metrics.partitions.read("g", &partition, poisoned);
         metrics
     }
 

@@ -2,15 +2,15 @@
 //! two instances report would be counted twice.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::event::Partition;
 
-use super::catalogue::{ASSIGNED, LAG, LAG_SECONDS, PAUSED, STALLED_SECONDS};
+use super::catalogue::{ASSIGNED, LAG, LAG_SECONDS, PAUSED, POISONED, STALLED_SECONDS};
 use super::exposition::Exposition;
 
 /// What is known of one owned partition.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PartitionReading {
     /// Messages between the last attested position and the log's end.
     pub lag: u64,
@@ -20,6 +20,8 @@ pub struct PartitionReading {
     pub stalled_seconds: f64,
     /// Whether it is not read at the moment.
     pub paused: bool,
+    /// The poisoned route before whose next dead letter it waits.
+    pub poisoned_by: Option<Arc<str>>,
 }
 
 /// By group, then by topic and partition.
@@ -59,7 +61,7 @@ impl Partitions {
     pub fn all(&self) -> Vec<(String, String, String, PartitionReading)> {
         let groups = self.groups();
         let rows = groups.iter().flat_map(|(group, owned)| {
-            owned.iter().map(|((topic, name), reading)| (group.clone(), topic.clone(), name.clone(), *reading))
+            owned.iter().map(|((topic, name), reading)| (group.clone(), topic.clone(), name.clone(), reading.clone()))
         });
         rows.collect()
     }
@@ -68,7 +70,7 @@ impl Partitions {
         let groups = self.groups();
         let rows = || {
             groups.iter().flat_map(|(group, owned)| {
-                owned.iter().map(|((topic, name), reading)| ([group.as_str(), topic.as_str(), name.as_str()], *reading))
+                owned.iter().map(|((topic, name), reading)| ([group.as_str(), topic.as_str(), name.as_str()], reading))
             })
         };
         out.family(&LAG, rows().map(|(labels, reading)| (labels, reading.lag as f64)));
@@ -79,6 +81,13 @@ impl Partitions {
         let paused =
             |owned: &BTreeMap<_, PartitionReading>| count(owned.values().filter(|reading| reading.paused).count());
         out.family(&PAUSED, groups.iter().map(|(group, owned)| ([group.as_str()], paused(owned))));
+        let mut poisoned: BTreeMap<[&str; 2], f64> = BTreeMap::new();
+        for (group, owned) in groups.iter() {
+            for route in owned.values().filter_map(|reading| reading.poisoned_by.as_deref()) {
+                *poisoned.entry([group, route]).or_default() += 1.0;
+            }
+        }
+        out.family(&POISONED, poisoned);
     }
 
     fn groups(&self) -> MutexGuard<'_, Groups> {
@@ -103,10 +112,11 @@ mod tests {
     #[test]
     fn a_lost_partition_is_gone_at_once_and_a_late_reading_does_not_bring_it_back() {
         let partitions = Partitions::default();
-        let reading = PartitionReading { lag: 12, paused: true, ..PartitionReading::default() };
+        let poisoned_by = Some("wallet-created".into());
+        let reading = PartitionReading { lag: 12, paused: true, poisoned_by, ..PartitionReading::default() };
         for name in ["0", "1"] {
             partitions.assigned("g", &partition(name));
-            partitions.read("g", &partition(name), reading);
+            partitions.read("g", &partition(name), reading.clone());
         }
         assert!(rendered(&partitions).contains("recordkeeper_lag{group=\"g\",topic=\"t\",partition=\"1\"} 12\n"));
         partitions.lost("g", &partition("1"));
@@ -115,6 +125,7 @@ mod tests {
         assert!(!text.contains("partition=\"1\""), "{text}");
         assert!(text.contains("recordkeeper_assigned_partitions{group=\"g\"} 1\n"));
         assert!(text.contains("recordkeeper_paused_partitions{group=\"g\"} 1\n"));
+        assert!(text.contains("recordkeeper_poisoned_partitions{group=\"g\",route=\"wallet-created\"} 1\n"));
         partitions.lost("g", &partition("0"));
         assert!(rendered(&partitions).contains("recordkeeper_assigned_partitions{group=\"g\"} 0\n"));
     }

@@ -284,7 +284,7 @@ impl KafkaTopic {
                 | RDKafkaErrorCode::InvalidRecord
                 | RDKafkaErrorCode::InvalidTimestamp),
             ) => Published::Rejected(format!("topic {topic}: {code}")),
-            Some(_) | None => Published::Retry(error.to_string()),
+            Some(_) | None => retry(error.to_string()),
         }
     }
 }
@@ -307,8 +307,8 @@ impl Topic for KafkaTopic {
                     Ok(delivery) => match tokio::time::timeout_at(give_up, delivery).await {
                         Ok(Ok(Ok(_))) => Published::Durable,
                         Ok(Ok(Err((error, _)))) => self.verdict(&error),
-                        Ok(Err(_)) => Published::Retry("the producer was replaced".to_owned()),
-                        Err(_) => Published::Retry("no acknowledgement within the delivery deadline".to_owned()),
+                        Ok(Err(_)) => retry("the producer was replaced".to_owned()),
+                        Err(_) => retry("no acknowledgement within the delivery deadline".to_owned()),
                     },
                 });
             }
@@ -339,6 +339,10 @@ fn make_producer(
     client
         .create_with_context(Context::new(connection))
         .map_err(|error| TopicError::Refused { topic: topic.to_owned(), why: setting_fault(&error) })
+}
+
+fn retry(detail: String) -> Published {
+    Published::Retry { after: None, detail }
 }
 
 fn headers(message: &Message) -> Option<OwnedHeaders> {
