@@ -3,6 +3,7 @@
 //! Arguments come in, an exit code goes out: 0 done, 1 failed at run time, 2 wrong usage or configuration. Results go to
 //! standard output, findings and the log to standard error.
 
+mod again;
 mod backends;
 pub mod check;
 mod check_event;
@@ -17,6 +18,7 @@ pub mod reset;
 pub mod run;
 mod table;
 pub mod tables;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -126,6 +128,8 @@ pub enum Command {
     Get(GetArgs),
     /// Move a group to another position of a topic, on record in the ledger
     Reset(ResetArgs),
+    /// Audit the records and the ledger: whether each bears the other out
+    Verify(VerifyArgs),
     /// Generate sample events
     Generate(crate::generate::GenerateArgs),
     /// Ask a running instance whether it is alive (for container checks without a shell)
@@ -281,6 +285,17 @@ impl std::str::FromStr for ResetTo {
             }),
         }
     }
+}
+
+/// Arguments of `verify`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// One line of JSON for each finding, and one for the summary
+    #[arg(long)]
+    pub json: bool,
+    /// Read units a second that it may take, over both tables; as many as the tables give by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub read_units: Option<u32>,
 }
 
 /// Arguments of `health`.

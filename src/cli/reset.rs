@@ -8,18 +8,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::event::{Digest, Outcome, Position, SetDigest};
-use crate::guard::Backoff;
 use crate::ledger::{Appended, Chain, Entry, Ledger as _, Order, Outcomes};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::{self, Extended, Move};
 use crate::source::kafka::{GroupPlace, Place};
-use crate::store::Retry;
 use crate::store::dynamodb::{Dynamo, stored_now};
 
+use super::again::again;
 use super::{EXIT_USAGE, GlobalArgs, ResetArgs, ResetTo, backends, check, run, show, table};
 
-/// How often a call that may pass is made.
-const TRIES: u32 = 8;
 /// How long the cluster may take for one question.
 const CLUSTER_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -268,18 +265,6 @@ fn rows(planned: &[Planned]) -> Vec<[String; 6]> {
         ]
     };
     std::iter::once(head).chain(planned.iter().map(row)).collect()
-}
-
-/// Calls until it works, a few times.
-async fn again<V, F: Future<Output = Result<V, Retry>>>(call: impl Fn() -> F) -> anyhow::Result<V> {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    for _ in 1..TRIES {
-        match call().await {
-            Ok(value) => return Ok(value),
-            Err(retry) => tokio::time::sleep(backoff.next_delay().max(retry.after.unwrap_or_default())).await,
-        }
-    }
-    call().await.map_err(|retry| anyhow::anyhow!("{}", retry.detail))
 }
 
 async fn blocking<V: Send + 'static>(
