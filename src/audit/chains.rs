@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::event::ids::unescape;
 use crate::event::{Digest, Outcome, Position, Reason, SetDigest};
-use crate::ledger::{Kept, Outcomes, StartItem};
+use crate::ledger::{Head, Kept, Outcomes, StartItem};
 
 use super::finding::{Finding, Findings, Kind};
 use super::sums::Sums;
@@ -95,10 +95,31 @@ pub struct Chains {
     /// Where entries of a chain begin that cannot be read.
     garbled: HashMap<String, Vec<Position>>,
     starts: HashMap<String, StartItem>,
+    /// The furthest of the heads of each chain; two, where they contradict each other.
+    heads: BTreeMap<String, Vec<Head>>,
     findings: Findings,
 }
 
 impl Chains {
+    /// Takes a head whose signature fits. It has to be read before the items are, so that it lies in what they say. The
+    /// furthest one of a chain speaks for all below it, since entries name one another.
+    pub fn head(&mut self, head: Head) {
+        let heads = self.heads.entry(head.chain.clone()).or_default();
+        match heads.first().map(|first| first.end.cmp(&head.end)) {
+            Some(std::cmp::Ordering::Greater) => {}
+            Some(std::cmp::Ordering::Equal) if heads.len() > 1 || heads.iter().any(|one| one.digest == head.digest) => {
+            }
+            Some(std::cmp::Ordering::Equal) => heads.push(head),
+            Some(std::cmp::Ordering::Less) | None => *heads = vec![head],
+        }
+    }
+
+    /// Takes what is wrong with a line of a file of heads.
+    pub fn unsound_head(&mut self, line: u64, what: &str) {
+        let detail = format!("line {line} of the heads: {what}");
+        self.findings.push(Finding { kind: Kind::HeadUnsound, chain: None, range: None, record: None, detail });
+    }
+
     /// Takes one item.
     pub fn add(&mut self, kept: Kept) {
         match kept {
@@ -152,6 +173,9 @@ impl Chains {
             entries.sort_by_key(|entry| entry.from);
             self.check_beginning(&key, &entries);
             self.check_links(&key, &mut entries);
+            for head in self.heads.remove(&key).unwrap_or_default() {
+                self.check_head(&head, &entries);
+            }
             counts.chains += 1;
             counts.entries += entries.len() as u64;
             counts.positions += entries.iter().map(|entry| entry.from.distance_to(entry.to)).sum::<u64>();
@@ -162,6 +186,9 @@ impl Chains {
                     self.findings.push(Finding::of_chain(Kind::EntryUnreadable, &key, None, detail));
                 }
             }
+        }
+        for head in std::mem::take(&mut self.heads).into_values().flatten() {
+            self.check_head(&head, &[]);
         }
         Audit::new(index, self.findings, counts)
     }
@@ -187,6 +214,27 @@ impl Chains {
             _ => return,
         };
         self.findings.push(Finding::of_chain(Kind::Beginning, key, range, detail));
+    }
+
+    /// An entry ends where the head says, and has its digest.
+    fn check_head(&mut self, head: &Head, entries: &[AuditEntry]) {
+        let (offset, at) = (head.end.next_offset(), &head.at);
+        let end = entries.last().map_or(Position::Begin, |entry| entry.to);
+        let next = entries.partition_point(|entry| entry.from < head.end);
+        let holding = next.checked_sub(1).and_then(|place| entries.get(place));
+        let (kind, detail) = match holding {
+            _ if end < head.end => (
+                Kind::ChainCut,
+                format!("it ends with offset {}, and held offsets below {offset} at {at}", end.next_offset()),
+            ),
+            Some(entry) if entry.to == head.end && entry.digest == head.digest => return,
+            // In a gap, which was named, or in an altered entry.
+            Some(entry) if entry.to < head.end || !entry.sound => return,
+            Some(_) | None => {
+                (Kind::ChainRewritten, format!("its entry that ends below offset {offset} is not the one of {at}"))
+            }
+        };
+        self.findings.push(Finding::of_chain(kind, &head.chain, None, detail));
     }
 
     /// Each entry begins where the one before ends, and names its digest. Entries that overlap one before are taken out: what

@@ -24,6 +24,12 @@ pub enum Kind {
     EntryAltered,
     /// An item of the ledger cannot be read.
     EntryUnreadable,
+    /// A chain ends below a head that was published of it.
+    ChainCut,
+    /// A chain has another entry, or none, where a head was published of it.
+    ChainRewritten,
+    /// A head is not signed by the key, or cannot be read.
+    HeadUnsound,
     /// A record does not fit its own digest.
     RecordAltered,
     /// A record cannot be read.
@@ -40,13 +46,16 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Gap,
         Self::Overlap,
         Self::Link,
         Self::Beginning,
         Self::EntryAltered,
         Self::EntryUnreadable,
+        Self::ChainCut,
+        Self::ChainRewritten,
+        Self::HeadUnsound,
         Self::RecordAltered,
         Self::RecordUnreadable,
         Self::RecordForeign,
@@ -64,6 +73,9 @@ impl Kind {
             Self::Beginning => "beginning",
             Self::EntryAltered => "entry_altered",
             Self::EntryUnreadable => "entry_unreadable",
+            Self::ChainCut => "chain_cut",
+            Self::ChainRewritten => "chain_rewritten",
+            Self::HeadUnsound => "head_unsound",
             Self::RecordAltered => "record_altered",
             Self::RecordUnreadable => "record_unreadable",
             Self::RecordForeign => "record_foreign",

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use crate::config::pipelines::{Protocol, Start};
 use crate::config::{self, Dedupe, KafkaSettings, Secret, Security, Settings};
 use crate::dedupe::{DedupeStore, MemoryDedupe, RedisConfig, RedisDedupe, RedisMode};
+use crate::ledger::Heads;
 use crate::pipeline::Pipeline;
 use crate::source::kafka::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, StartPolicy};
 use crate::store::dynamodb::{CallMetrics, Dynamo, DynamoConfig, ShardCounts, Shards, StaticCredentials, WriteUnits};
@@ -151,6 +152,17 @@ pub async fn dynamo(
         shards: ShardCounts { records: shards(dynamodb.record_shards), wallets: shards(dynamodb.inventory_shards) },
     };
     Dynamo::connect(config, metrics.map(CallMetrics::of)).await.context("dynamodb")
+}
+
+/// What publishes heads; `None` where none are asked for.
+///
+/// # Errors
+///
+/// What is wrong with the key. The file is not touched.
+pub fn heads(settings: &Settings) -> Result<Option<Arc<Heads>>, String> {
+    let ledger = &settings.ledger;
+    let (Some(file), Some(key)) = (&ledger.heads_file, &ledger.heads_key) else { return Ok(None) };
+    Ok(Some(Arc::new(Heads::new(file.clone(), key.expose(), ledger.heads_interval)?)))
 }
 
 /// The cache in front of the judge.

@@ -293,6 +293,12 @@ pub struct VerifyArgs {
     /// One line of JSON for each finding, and one for the summary
     #[arg(long)]
     pub json: bool,
+    /// A file of heads, as ledger.heads_file names it: also finds chains that were cut or rewritten
+    #[arg(long, value_name = "FILE", requires = "heads_key")]
+    pub heads: Option<PathBuf>,
+    /// The public key that the heads were signed with the other half of: Ed25519, PEM
+    #[arg(long, value_name = "FILE", requires = "heads")]
+    pub heads_key: Option<PathBuf>,
     /// Read units a second that it may take, over both tables; as many as the tables give by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub read_units: Option<u32>,

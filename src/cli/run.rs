@@ -226,6 +226,7 @@ async fn coordinator(
     let workers = (engine.worker_threads.0 / deployment.pipelines.len()).max(1);
     let share = workers * deployment.pipelines.len();
     let writer = writer();
+    let heads = backends::heads(settings).map_err(anyhow::Error::msg)?;
     let mut parts = Vec::with_capacity(workers);
     let beats = Duration::from_secs(30);
     for _ in 0..workers {
@@ -253,6 +254,7 @@ async fn coordinator(
             parts: parts_of_lane,
             lane_limits: LaneLimits { batches_in_flight_max: engine.batches_in_flight },
             attest_interval: engine.attest_interval,
+            heads: heads.clone(),
             writer: writer.clone(),
             heartbeat: process.heartbeats.register("worker", beats),
         });

@@ -1,18 +1,22 @@
 //! `verify`: the audit of records and ledger.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::audit::{Audit, Chains, Kind, Report};
-use crate::ledger::{Kept, read_kept};
+use crate::ledger::{HeadKey, Kept, read_kept};
 use crate::store::Retry;
 use crate::store::dynamodb::{Dynamo, Item, ScanPlace, Table, Value, kept_record};
 
 use super::again::again;
-use super::{GlobalArgs, VerifyArgs, backends, show};
+use super::{EXIT_USAGE, GlobalArgs, VerifyArgs, backends, show};
+
+/// No line of a file of heads is longer.
+const HEAD_BYTES_MAX: u64 = 64 * 1024;
 
 /// Audits the tables. Exit code 1 where anything is wrong.
 pub async fn verify(global: &GlobalArgs, args: &VerifyArgs) -> Result<ExitCode, anyhow::Error> {
@@ -20,15 +24,26 @@ pub async fn verify(global: &GlobalArgs, args: &VerifyArgs) -> Result<ExitCode, 
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
+    let mut chains = Chains::default();
+    // Before the ledger is read, so that what they say lies in it.
+    let heads = match (&args.heads, &args.heads_key) {
+        (Some(file), Some(key)) => match read_heads(file, key, &mut chains) {
+            Ok(heads) => Some(heads),
+            Err(what) => {
+                writeln!(std::io::stderr().lock(), "error: {what}")?;
+                return Ok(ExitCode::from(EXIT_USAGE));
+            }
+        },
+        _ => None,
+    };
     let dynamo = backends::dynamo(&loaded.settings, None, 1, None).await?;
-    let report = audit(&dynamo, args).await?;
-    show(&shown(&report, args.json)?)?;
+    let report = audit(&dynamo, args, chains).await?;
+    show(&shown(&report, heads.as_ref(), args.json)?)?;
     Ok(if report.findings.has_fault() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// The ledger first: what it attests stands among the records by then.
-async fn audit(dynamo: &Dynamo, args: &VerifyArgs) -> anyhow::Result<Report> {
-    let mut chains = Chains::default();
+async fn audit(dynamo: &Dynamo, args: &VerifyArgs, mut chains: Chains) -> anyhow::Result<Report> {
     scan(dynamo, args, Table::Ledger, "ledger", |item| {
         chains.add(match item {
             Ok(item) => read_kept(&item),
@@ -51,6 +66,44 @@ async fn audit(dynamo: &Dynamo, args: &VerifyArgs) -> anyhow::Result<Report> {
         scan(dynamo, args, Table::Records, "records, to name what differs", again).await?;
     }
     Ok(audit.conclude())
+}
+
+/// What a file of heads held.
+#[derive(Default)]
+struct HeadsRead {
+    /// Heads whose signatures fit.
+    count: u64,
+    /// When the newest one was made.
+    newest: String,
+}
+
+/// Reads a file of heads, a line in memory at a time. The error is the user's.
+fn read_heads(file: &Path, key: &Path, chains: &mut Chains) -> Result<HeadsRead, String> {
+    let wrong = |file: &Path, what: &dyn std::fmt::Display| format!("{}: {what}", file.display());
+    let text = std::fs::read_to_string(key).map_err(|error| wrong(key, &error))?;
+    let key = HeadKey::from_pem(&text).map_err(|what| wrong(key, &what))?;
+    let opened = std::fs::File::open(file).map_err(|error| wrong(file, &error))?;
+    let (mut lines, mut line, mut number) = (BufReader::new(opened), Vec::new(), 0);
+    let mut read = HeadsRead::default();
+    loop {
+        line.clear();
+        let bytes = lines.by_ref().take(HEAD_BYTES_MAX).read_until(b'\n', &mut line);
+        if bytes.map_err(|error| wrong(file, &error))? == 0 {
+            return Ok(read);
+        }
+        number += 1;
+        match key.read(String::from_utf8_lossy(&line).trim_end()) {
+            _ if line == b"\n" => {}
+            Ok(head) => {
+                read.count += 1;
+                if head.at > read.newest {
+                    read.newest.clone_from(&head.at);
+                }
+                chains.head(head);
+            }
+            Err(what) => chains.unsound_head(number, &what),
+        }
+    }
 }
 
 fn first_look(audit: &mut Audit, item: Result<Item, Vec<String>>) {
@@ -127,7 +180,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-fn shown(report: &Report, as_json: bool) -> anyhow::Result<Vec<u8>> {
+fn shown(report: &Report, heads: Option<&HeadsRead>, as_json: bool) -> anyhow::Result<Vec<u8>> {
     let (findings, counts) = (&report.findings, &report.counts);
     let found = Kind::ALL.into_iter().filter(|kind| findings.count(*kind) > 0);
     let mut out = Vec::new();
@@ -141,6 +194,7 @@ fn shown(report: &Report, as_json: bool) -> anyhow::Result<Vec<u8>> {
             "chains": counts.chains, "entries": counts.entries, "positions": counts.positions,
             "records": counts.records, "in_flight": counts.in_flight, "in_gaps": counts.in_gaps,
             "unattested": counts.unattested, "findings": found, "not_shown": findings.left_out(),
+            "heads": heads.map(|heads| json!({"read": heads.count, "newest": heads.newest})),
             "sound": !findings.has_fault(),
         }});
         writeln!(out, "{summary}")?;
@@ -157,6 +211,11 @@ fn shown(report: &Report, as_json: bool) -> anyhow::Result<Vec<u8>> {
         "{} chains, {} entries, {} positions, {} records",
         counts.chains, counts.entries, counts.positions, counts.records
     )?;
+    match heads {
+        Some(HeadsRead { count: 0, .. }) => writeln!(out, "no head was read that fits the key")?,
+        Some(heads) => writeln!(out, "{} heads, the newest of {}", heads.count, heads.newest)?,
+        None => writeln!(out, "no heads were given (--heads): a cut or rewritten chain is not seen")?,
+    }
     let aside = [
         (counts.in_flight, "records are not attested yet: their origins lie above where the ledger ends"),
         (counts.in_gaps, "records lie in gaps of the ledger"),

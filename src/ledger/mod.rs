@@ -5,6 +5,7 @@
 
 mod dynamodb;
 mod entry;
+mod head;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::store::Retry;
 
 pub use dynamodb::read_kept;
 pub use entry::{Entry, Outcomes, Run};
+pub use head::{Head, HeadKey, Heads};
 
 /// Which chain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

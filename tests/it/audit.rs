@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use recordkeeper::event::{Digest, Position, SetDigest};
+use recordkeeper::ledger::{Entry, Outcomes};
 use recordkeeper::store::dynamodb::record_digest;
 use serde_json::Value;
 
@@ -122,8 +124,7 @@ fn with_its_digest(mut item: Item) -> Item {
 }
 
 /// Generated events, consumed in several runs, so that each chain has several entries.
-async fn consumed(name: &str, events: u64) -> Deployment {
-    let deployment = Deployment::start(name, "wallets", 8).await;
+async fn consume(deployment: &Deployment, events: u64) {
     let file = deployment.dir.join("events.ndjson");
     let events = events.to_string();
     let args = ["generate", "--to", file.to_str().unwrap(), "--events", &events, "--seed", "11"];
@@ -135,13 +136,13 @@ async fn consumed(name: &str, events: u64) -> Deployment {
         let run = deployment.run_until_idle().await;
         assert_eq!(run.code, Some(0), "{}", run.stderr);
     }
-    deployment
 }
 
 /// Each alone, and put right again afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_altered_deleted_edited_or_forged_is_named() {
-    let deployment = consumed("audit", events_or(3000)).await;
+    let deployment = Deployment::start("audit", "wallets", 8).await;
+    consume(&deployment, events_or(3000)).await;
     let sound = assert_sound(&deployment).await;
     assert!(sound.found.is_empty(), "{:?}", sound.found);
     let tampering = Tampering::with(deployment).await;
@@ -204,6 +205,134 @@ async fn what_is_altered_deleted_edited_or_forged_is_named() {
     let people = tampering.deployment.command(&["verify", "--read-units", "100000"]).output().await.unwrap();
     let shown = String::from_utf8(people.stdout).unwrap();
     assert!(shown.contains("sound: nothing is missing, altered or foreign"), "{shown}");
+}
+
+/// What an attacker makes of a chain's end from an entry on: everything fits, digests and links made anew.
+fn rewritten(chain: &[Item], from: usize) -> Vec<Item> {
+    let mut previous = text(&chain[from - 1], "digest").to_owned();
+    let mut out = Vec::new();
+    for item in &chain[from..] {
+        let mut item = item.clone();
+        let position = |name: &str| Position::from_sort_key(text(&item, name)).unwrap();
+        let entry = Entry {
+            from: position("from"),
+            to: position("to"),
+            outcomes: Outcomes::parse(text(&item, "outcomes")).unwrap(),
+            records: SetDigest::from_hex(text(&item, "records")).unwrap(),
+            record_count: item["record_count"].as_n().unwrap().parse().unwrap(),
+            revision: text(&item, "revision").to_owned(),
+            writer: "somebody else".to_owned(),
+            nonce: text(&item, "nonce").to_owned(),
+            previous: Digest::from_hex(&previous).unwrap(),
+            attested_at: text(&item, "attested_at").to_owned(),
+        };
+        let digest = entry.digest(text(&item, "ledger_id")).hex();
+        item.insert("writer".to_owned(), s(&entry.writer));
+        item.insert("previous".to_owned(), s(&previous));
+        item.insert("digest".to_owned(), s(&digest));
+        previous = digest;
+        out.push(item);
+    }
+    out
+}
+
+/// What fits in the tables, however it was made to: only what was published outside of them tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_tail_and_a_rewritten_chain_are_found_by_signed_heads() {
+    let mut deployment = Deployment::start("audit-heads", "wallets", 8).await;
+    let [private, public, heads] = ["heads.pem", "heads.pub", "heads.ndjson"].map(|name| deployment.dir.join(name));
+    let openssl = |args: &[&std::ffi::OsStr]| {
+        assert!(std::process::Command::new("openssl").args(args).output().unwrap().status.success());
+    };
+    openssl(&["genpkey".as_ref(), "-algorithm".as_ref(), "ed25519".as_ref(), "-out".as_ref(), private.as_ref()]);
+    openssl(&["pkey".as_ref(), "-in".as_ref(), private.as_ref(), "-pubout".as_ref(), "-out".as_ref(), public.as_ref()]);
+    let [private, public, heads] = [&private, &public, &heads].map(|path| path.to_str().unwrap().to_owned());
+    deployment.env = vec![
+        ("RECORDKEEPER_LEDGER_HEADS_FILE".to_owned(), heads.clone()),
+        ("RECORDKEEPER_LEDGER_HEADS_KEY_FILE".to_owned(), private),
+    ];
+    consume(&deployment, events_or(2000)).await;
+    let with_heads = ["--heads", &heads, "--heads-key", &public];
+    let sound = verify(&deployment, &with_heads).await;
+    assert_eq!((sound.code, sound.found.len()), (Some(0), 0), "{}", sound.text);
+    let published = std::fs::read_to_string(&heads).unwrap();
+    let count = published.lines().filter(|line| !line.is_empty()).count();
+    assert!(count >= 16, "each chain at the end of each run: {count}");
+    assert_eq!(sound.summary["heads"]["read"], count);
+    assert_eq!(verify(&deployment, &[]).await.summary["heads"], Value::Null);
+
+    let tampering = Tampering::with(deployment).await;
+    let chain = tampering.longest_chain().await;
+    let key = text(&chain[0], "ledger_id");
+    let last = chain.last().unwrap();
+    tampering.delete("ledger", last).await;
+    let without = verify(&tampering.deployment, &[]).await;
+    assert_eq!(without.code, Some(0), "its records count as in flight: {}", without.text);
+    let cut = verify(&tampering.deployment, &with_heads).await;
+    assert_eq!((cut.code, cut.found), (Some(1), vec!["chain_cut null-null".to_owned()]));
+    assert!(cut.text.contains(key), "{}", cut.text);
+    tampering.put("ledger", last.clone()).await;
+
+    for item in rewritten(&chain, 1) {
+        tampering.put("ledger", item).await;
+    }
+    assert_eq!(verify(&tampering.deployment, &[]).await.code, Some(0), "everything fits");
+    let rewritten = verify(&tampering.deployment, &with_heads).await;
+    assert_eq!((rewritten.code, rewritten.found), (Some(1), vec!["chain_rewritten null-null".to_owned()]));
+    for item in chain {
+        tampering.put("ledger", item).await;
+    }
+
+    let first = published.lines().find(|line| !line.is_empty()).unwrap();
+    let forged = first.replacen("\"at\":\"20", "\"at\":\"21", 1);
+    std::fs::write(&heads, format!("{published}\n{forged}\n")).unwrap();
+    let unsigned = verify(&tampering.deployment, &with_heads).await;
+    assert_eq!((unsigned.code, unsigned.found), (Some(1), vec!["head_unsound null-null".to_owned()]));
+    let wrong = verify(&tampering.deployment, &["--heads", &heads, "--heads-key", &heads]).await;
+    assert_eq!(wrong.code, Some(2), "{}", wrong.text);
+    assert!(wrong.text.contains("no PEM public key"), "{}", wrong.text);
+    let half = verify(&tampering.deployment, &["--heads", &heads]).await;
+    assert_eq!(half.code, Some(2), "{}", half.text);
+}
+
+/// Where heads cannot be written, records are kept all the same, and somebody is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_that_cannot_be_written_are_an_alert() {
+    let mut deployment = Deployment::start("audit-no-heads", "wallets", 1).await;
+    let key = deployment.dir.join("heads.pem");
+    let made =
+        std::process::Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key).output();
+    assert!(made.unwrap().status.success());
+    let folder = deployment.dir.join("a-folder");
+    std::fs::create_dir(&folder).unwrap();
+    deployment.env = vec![
+        ("RECORDKEEPER_LEDGER_HEADS_FILE".to_owned(), folder.to_str().unwrap().to_owned()),
+        ("RECORDKEEPER_LEDGER_HEADS_KEY_FILE".to_owned(), key.to_str().unwrap().to_owned()),
+    ];
+    deployment.publish(&[crate::deployment::Event::new("wallet-events", "k", "no event")]).await;
+    let run = deployment.run_until_idle().await;
+    assert_eq!((run.code, run.count("attested")), (Some(0), 1), "{}", run.stderr);
+    assert!(run.stderr.contains("\"alert\":\"heads_unpublished\""), "{}", run.stderr);
+    for (variable, value, hint) in [
+        ("RECORDKEEPER_LEDGER_HEADS_KEY_FILE", "", "ledger.heads_file needs ledger.heads_key_file"),
+        ("RECORDKEEPER_LEDGER_HEADS_FILE", "/no/such/folder/heads", "/no/such/folder is no folder"),
+        (
+            "RECORDKEEPER_LEDGER_HEADS_KEY_FILE",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+            "no PEM private key",
+        ),
+    ] {
+        let mut command = deployment.command(&["run", "--until-idle"]);
+        if value.is_empty() {
+            command.env_remove(variable)
+        } else {
+            command.env(variable, value)
+        };
+        let output = tokio::time::timeout(RUN_MAX, command.output()).await.expect("ends in time").unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(hint), "{stderr}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
