@@ -1,5 +1,6 @@
 //! recordkeeper keeps the records of blockchain wallets. See ARCHITECTURE.md for the rooms and what may know what.
 
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod dedupe;

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use crate::config::pipelines::{Protocol, Start};
 use crate::config::{self, Dedupe, EngineSettings, KafkaSettings, Secret, Security, Settings};
 use crate::dedupe::{DedupeStore, MemoryDedupe, RedisConfig, RedisDedupe, RedisMode};
+use crate::ledger::Heads;
 use crate::pipeline::{Pipeline, Poison, PoisonLimit};
 use crate::source::kafka::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, StartPolicy};
 use crate::store::dynamodb::{CallMetrics, Dynamo, DynamoConfig, ShardCounts, Shards, StaticCredentials, WriteUnits};
@@ -161,6 +162,17 @@ pub fn poison(engine: &EngineSettings) -> Option<Arc<Poison>> {
         events_min: engine.poison_events_min,
     };
     Some(Arc::new(Poison::new(limit)))
+}
+
+/// What publishes heads; `None` where none are asked for.
+///
+/// # Errors
+///
+/// What is wrong with the key. The file is not touched.
+pub fn heads(settings: &Settings) -> Result<Option<Arc<Heads>>, String> {
+    let ledger = &settings.ledger;
+    let (Some(file), Some(key)) = (&ledger.heads_file, &ledger.heads_key) else { return Ok(None) };
+    Ok(Some(Arc::new(Heads::new(file.clone(), key.expose(), ledger.heads_interval)?)))
 }
 
 /// The cache in front of the judge.

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
-use super::{CheckArgs, EXIT_USAGE, GlobalArgs, check_event, report, show, table};
+use super::{CheckArgs, EXIT_USAGE, GlobalArgs, backends, check_event, report, show, table};
 use crate::config::{self, Diagnostic, Effective, Fault, Settings, Severity};
 use crate::event::{Origin, Partition, Position};
 use crate::pipeline::{Delivery, Pipeline};
@@ -69,7 +69,7 @@ fn overview(pipelines: &[Pipeline]) -> Vec<[String; 4]> {
     std::iter::once(head).chain(shown).collect()
 }
 
-/// What librdkafka refuses of `kafka.options`, found without a connection.
+/// What librdkafka refuses of `kafka.options`, and a key that signs no heads, found without a connection.
 pub(super) fn by_adapters(settings: &Settings) -> Vec<(&'static str, Fault)> {
     let mut found = Vec::new();
     for (name, value) in &settings.kafka.options {
@@ -79,6 +79,12 @@ pub(super) fn by_adapters(settings: &Settings) -> Vec<(&'static str, Fault)> {
             let message = format!("holds \"{name}\": {}", setting_fault(&error));
             found.push(("kafka.options", Fault::with_hint(message, "see librdkafka's CONFIGURATION.md")));
         }
+    }
+    if let Err(what) = backends::heads(settings) {
+        found.push((
+            if settings.ledger.heads_key_file.is_some() { "ledger.heads_key_file" } else { "ledger.heads_key" },
+            Fault::new(what),
+        ));
     }
     found
 }

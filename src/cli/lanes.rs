@@ -53,6 +53,7 @@ impl Lanes<'_> {
         let guarded = |topic, guarded| Arc::new(GuardedTopic::new(topic, process.metrics.breakers.of(guarded)));
         // What is read again was refused before.
         let poison = backends::poison(engine).filter(|_| self.purpose == Purpose::Live);
+        let heads = backends::heads(settings).map_err(anyhow::Error::msg)?;
         let mut parts = Vec::with_capacity(workers);
         for _ in 0..workers {
             let (credentials, share) = (self.credentials.clone(), workers * pipelines);
@@ -81,6 +82,7 @@ impl Lanes<'_> {
                 parts: parts_of_lane,
                 lane_limits: LaneLimits { batches_in_flight_max: engine.batches_in_flight },
                 attest_interval: engine.attest_interval,
+                heads: heads.clone(),
                 writer: writer.clone(),
                 heartbeat: process.heartbeats.register("worker", BEATS),
             });

@@ -21,6 +21,7 @@ pub mod reset;
 pub mod run;
 mod table;
 pub mod tables;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -136,6 +137,8 @@ pub enum Command {
     Redrive(Box<repair::args::RedriveArgs>),
     /// Write a range of a topic to files, to be replayed some day
     Archive(archive::ArchiveArgs),
+    /// Audit the records and the ledger: whether each bears the other out
+    Verify(VerifyArgs),
     /// Generate sample events
     Generate(crate::generate::GenerateArgs),
     /// Ask a running instance whether it is alive (for container checks without a shell)
@@ -291,6 +294,23 @@ impl std::str::FromStr for PlaceArg {
             }),
         }
     }
+}
+
+/// Arguments of `verify`.
+#[derive(Clone, Debug, Args)]
+pub struct VerifyArgs {
+    /// One line of JSON for each finding, and one for the summary
+    #[arg(long)]
+    pub json: bool,
+    /// A file of heads, as ledger.heads_file names it: also finds chains that were cut or rewritten
+    #[arg(long, value_name = "FILE", requires = "heads_key")]
+    pub heads: Option<PathBuf>,
+    /// The public key that the heads were signed with the other half of: Ed25519, PEM
+    #[arg(long, value_name = "FILE", requires = "heads")]
+    pub heads_key: Option<PathBuf>,
+    /// Read units a second that it may take, over both tables; as many as the tables give by default
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub read_units: Option<u32>,
 }
 
 /// Arguments of `health`.

@@ -7,7 +7,7 @@ mod bounded;
 mod diagnostics;
 mod kinds;
 mod load;
-mod pem;
+pub(crate) mod pem;
 pub mod pipelines;
 mod reader;
 mod reference;
@@ -26,7 +26,7 @@ pub use reference::reference;
 pub use secret::Secret;
 pub use setting::{Fault, SectionDef, SettingDef};
 pub use settings::{
-    AdminSettings, Dedupe, DynamodbSettings, EngineSettings, GeneralSettings, HostPort, KafkaSettings, LogFormat,
-    LogSettings, RedisMode, RedisSettings, RedisUrl, SECTIONS, SaslMechanism, Security, Settings,
+    AdminSettings, Dedupe, DynamodbSettings, EngineSettings, GeneralSettings, HostPort, KafkaSettings, LedgerSettings,
+    LogFormat, LogSettings, RedisMode, RedisSettings, RedisUrl, SECTIONS, SaslMechanism, Security, Settings,
 };
 pub use share::Share;

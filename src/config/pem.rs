@@ -39,6 +39,12 @@ pub(super) fn key(path: &Path) -> Result<(), String> {
     if held { Ok(()) } else { Err("holds no PEM private key (`-----BEGIN PRIVATE KEY-----`)".to_owned()) }
 }
 
+/// The bytes of the first block with this label, which may be a secret.
+pub(crate) fn block(text: &str, label: &str) -> Option<Vec<u8>> {
+    let body = blocks(text).find(|(found, _)| *found == label)?.1?;
+    STANDARD.decode(body).ok()
+}
+
 /// Each block's label, and what stands between its lines; `None` where its last line is missing.
 fn blocks(text: &str) -> impl Iterator<Item = (&str, Option<String>)> {
     text.split("-----BEGIN ").skip(1).filter_map(|block| {

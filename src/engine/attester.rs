@@ -159,7 +159,7 @@ impl Attester {
 }
 
 /// The clock in the stored form; empty only beyond the year 9999.
-fn now() -> String {
+pub(super) fn now() -> String {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).ok().and_then(crate::event::time::from_unix_micros).unwrap_or_default()
 }

@@ -7,6 +7,7 @@
 
 mod attester;
 mod coordinator;
+mod heads;
 mod intake;
 mod lane;
 mod open;

@@ -299,6 +299,7 @@ impl World {
             parts,
             lane_limits: LaneLimits { batches_in_flight_max: 1 },
             attest_interval: Duration::from_millis(1),
+            heads: None,
             writer: "w".into(),
             heartbeat: Heartbeats::new().register("worker", Duration::from_secs(30)),
         };

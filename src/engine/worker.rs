@@ -10,11 +10,13 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::event::{PartitionRef, Position};
+use crate::ledger::Heads;
 use crate::pipeline::{Parts, Poisoned};
 use crate::source::{Answer, Assignment, Checkpoint, RawBatch, Survey};
 use crate::telemetry::Heartbeat;
 
 use super::attester::{Attester, Lanes};
+use super::heads::Publisher;
 use super::lane::{self, LaneLimits, Mode};
 use super::open::{Opened, open};
 use super::progress::Progress;
@@ -117,6 +119,8 @@ pub struct WorkerParts {
     pub lane_limits: LaneLimits,
     /// At most one append a lane in this time.
     pub attest_interval: Duration,
+    /// Publishes where chains end, if that is asked for.
+    pub heads: Option<Arc<Heads>>,
     /// Names this process in ledger entries.
     pub writer: String,
     /// Touched while the thread moves.
@@ -208,6 +212,14 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<ToWorker>, o
         writer: parts.writer.clone(),
     };
     let mut attesting = std::pin::pin!(attester.run());
+    let publisher =
+        parts.heads.clone().map(|heads| Publisher::new(heads, lanes.clone(), parts.parts.metrics.alerts.clone()));
+    let mut publishing = std::pin::pin!(async {
+        match &publisher {
+            Some(publisher) => publisher.run().await,
+            None => std::future::pending().await,
+        }
+    });
     let mut running: BTreeMap<PartitionRef, Running> = BTreeMap::new();
     let mut tasks: JoinSet<PartitionRef> = JoinSet::new();
     let mut ids: HashMap<tokio::task::Id, PartitionRef> = HashMap::new();
@@ -216,6 +228,7 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<ToWorker>, o
         tokio::select! {
             biased;
             () = &mut attesting => {}
+            () = &mut publishing => {}
             _ = beat.tick() => parts.heartbeat.touch(),
             Some(ended) = tasks.join_next_with_id(), if !tasks.is_empty() => {
                 let (id, complete) = match ended {
@@ -228,7 +241,10 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<ToWorker>, o
                     }
                 };
                 if let Some(partition) = ids.remove(&id) {
-                    lanes.borrow_mut().remove(&partition);
+                    let lane = lanes.borrow_mut().remove(&partition);
+                    if let (Some(publisher), Some(lane)) = (&publisher, lane) {
+                        publisher.keep(&lane);
+                    }
                     running.remove(&partition);
                     let _ = outbox.send(FromWorker::Ended { partition, complete }).await;
                 }
@@ -266,6 +282,9 @@ async fn run(parts: WorkerParts, mut inbox: mpsc::UnboundedReceiver<ToWorker>, o
         }
     }
     tasks.shutdown().await;
+    if let Some(publisher) = &publisher {
+        publisher.publish().await;
+    }
 }
 
 type Handles = (mpsc::UnboundedSender<RawBatch>, watch::Sender<Mode>, AbortHandle);

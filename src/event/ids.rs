@@ -131,6 +131,21 @@ impl SetDigest {
         self.add(&other.0);
     }
 
+    /// Takes another set out again.
+    pub fn remove_set(&mut self, other: &Self) {
+        let mut borrow = 0i16;
+        for (mine, theirs) in self.0.0.iter_mut().zip(&other.0.0).rev() {
+            let difference = i16::from(*mine) - i16::from(*theirs) - borrow;
+            *mine = (difference & 0xff) as u8;
+            borrow = i16::from(difference < 0);
+        }
+    }
+
+    /// The set of this one record.
+    pub fn of(digest: &Digest) -> Self {
+        Self(*digest)
+    }
+
     /// The stored form: 64 hex digits.
     pub fn hex(&self) -> String {
         self.0.hex()
@@ -173,6 +188,11 @@ mod tests {
             reversed.reverse();
             prop_assert_eq!(sum(&items), sum(&reversed));
             prop_assert_eq!(SetDigest::from_hex(&sum(&items).hex()), Some(sum(&items)));
+            for at in 0..=items.len() {
+                let mut rest = sum(&items);
+                rest.remove_set(&sum(&items[..at]));
+                prop_assert_eq!(rest, sum(&items[at..]));
+            }
         }
     }
 

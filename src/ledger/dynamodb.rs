@@ -4,15 +4,19 @@
 
 use futures::future::BoxFuture;
 
-use super::{Appended, Chain, ChainEnd, Entry, Fills, Ledger, Order, Outcomes, StartItem};
+use super::{Appended, Chain, ChainEnd, Entry, Fills, Kept, Ledger, Order, Outcomes, StartItem};
 use crate::event::ids::escape_into;
 use crate::event::{Digest, FORMAT, Position, SetDigest};
 use crate::store::dynamodb::read::{Query, Range};
-use crate::store::dynamodb::{Answer, Attributes, Dynamo, Item, StoreError, StoreTrouble, Table, Value, stored_now};
+use crate::store::dynamodb::{Answer, Attributes, Dynamo, Item, StoreTrouble, Table, Value, stored_now};
 use crate::store::{Retry, RetryCause};
 
 /// The sort key of a start item.
 const START_FROM: &str = "0";
+/// In front of a start item's key.
+const START: &str = "start#";
+/// In front of the keys of what is neither an entry nor a start item.
+const ASIDE: [&str; 4] = ["order#", "meta#", "run#", "dismissed#"];
 
 impl Ledger for Dynamo {
     fn end<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Option<ChainEnd>, Retry>> {
@@ -147,18 +151,13 @@ impl Dynamo {
             strong: true,
             start: None,
         };
-        self.query(query).await.map_err(|error| match error {
-            StoreError::Away(retry) => retry,
-            error @ (StoreError::Setting(_) | StoreError::Refused(_) | StoreError::NotStrong(_)) => {
-                Retry { cause: RetryCause::Refused, after: None, detail: error.to_string() }
-            }
-        })
+        self.query(query).await.map_err(Retry::from)
     }
 }
 
 /// The key of a group's start item on a topic. It has fewer parts than any chain's key.
 fn start_key(chain: &Chain) -> String {
-    let mut key = "start#".to_owned();
+    let mut key = START.to_owned();
     let partition = &chain.partition;
     for part in [&*chain.group, &partition.cluster, &partition.topic, &partition.topic_id] {
         escape_into(&mut key, part);
@@ -166,6 +165,21 @@ fn start_key(chain: &Chain) -> String {
     }
     key.push_str(&partition.epoch.to_string());
     key
+}
+
+/// Reads any item of the ledger's table. An entry is not compared with its digest.
+pub fn read_kept(item: &Item) -> Kept {
+    let text = |name: &str| item.get(name).and_then(Value::text).unwrap_or_default().to_owned();
+    let key = text("ledger_id");
+    let kept = if ASIDE.iter().any(|prefix| key.starts_with(prefix)) {
+        Ok(Kept::Aside)
+    } else if let Some(of) = key.strip_prefix(START) {
+        read_start(item).map(|item| Kept::Start { key: of.to_owned(), item })
+    } else {
+        read(item).map(|(entry, digest)| Kept::Entry { chain: key.clone(), entry: Box::new(entry), digest })
+    };
+    let checked = Table::Ledger.check_read(item).and(kept);
+    checked.unwrap_or_else(|what| Kept::Garbled { key, from: text("from"), what })
 }
 
 fn attributes(chain_key: &str, entry: &Entry) -> Attributes {

@@ -6,6 +6,7 @@
 mod dynamodb;
 mod entry;
 mod fills;
+mod head;
 mod runs;
 
 use std::sync::Arc;
@@ -16,8 +17,10 @@ use crate::event::ids::escape_into;
 use crate::event::{Digest, PartitionRef, Position};
 use crate::store::Retry;
 
+pub use dynamodb::read_kept;
 pub use entry::{Entry, Outcomes, Run};
 pub use fills::Fills;
+pub use head::{Head, HeadKey, Heads};
 pub use runs::{Dismissal, RunItem};
 
 /// Which chain.
@@ -79,6 +82,38 @@ pub struct Order {
     pub writer: String,
     /// Fresh for each order.
     pub nonce: String,
+}
+
+/// An item of the ledger's table, as an audit meets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// An entry and the digest that it carries, which may not be its own.
+    Entry {
+        /// The key of its chain.
+        chain: String,
+        /// What it says.
+        entry: Box<Entry>,
+        /// What stands as its digest.
+        digest: Digest,
+    },
+    /// A start item.
+    Start {
+        /// `group|cluster|topic|topic id|topic epoch`, parts escaped.
+        key: String,
+        /// What it says.
+        item: StartItem,
+    },
+    /// An order, or the tables' metadata: nothing that a chain consists of.
+    Aside,
+    /// It cannot be read.
+    Garbled {
+        /// Its partition key.
+        key: String,
+        /// Its sort key.
+        from: String,
+        /// Why.
+        what: String,
+    },
 }
 
 /// Verdict on an append.

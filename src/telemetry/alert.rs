@@ -19,6 +19,8 @@ closed_label! {
         StalledPartition = "stalled_partition",
         /// An append to a ledger is refused, and nobody else's entry says why.
         LedgerRefused = "ledger_refused",
+        /// Heads of ledger chains cannot be published.
+        HeadsUnpublished = "heads_unpublished",
         /// A checkpoint was moved by a tool beyond what the ledger holds, and is not followed.
         IgnoredReset = "ignored_reset",
         /// The log ends below what the ledger or the checkpoint says: the topic was made anew, or truncated.

@@ -53,6 +53,8 @@ pub struct Deployment {
     pub pipeline: &'static str,
     pub dead_letters: String,
     pub requests: String,
+    /// Further variables of every command.
+    pub env: Vec<(String, String)>,
 }
 
 /// What a run printed and how it ended.
@@ -105,6 +107,7 @@ impl Deployment {
             pipeline,
             dir,
             name,
+            env: Vec::new(),
         };
         for topic in source_topics(pipeline) {
             broker.create_topic(&deployment.topic(topic), partitions, &[("max.message.bytes", "2000000")]).await;
@@ -142,6 +145,7 @@ impl Deployment {
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test")
             .env("AWS_EC2_METADATA_DISABLED", "true")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .kill_on_drop(true)
             .stdin(Stdio::null());
         match &self.redis {

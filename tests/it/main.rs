@@ -1,6 +1,7 @@
 //! The integration tests: one binary, real servers.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod audit;
 mod cases;
 mod config;
 mod dedupe;

@@ -124,6 +124,7 @@ async fn what_a_broken_schema_refused_is_recorded_once_it_is_mended() {
     assert_eq!(again.code, Some(0), "{}", again.stderr);
     assert!(stdout.contains("nothing to redrive"), "{stdout}");
     assert_eq!(deployment.read_topic(&deployment.dead_letters).len(), 31);
+    crate::audit::assert_sound(&deployment).await;
 }
 
 fn headers(letter: &OwnedMessage) -> Vec<(String, Vec<u8>)> {
@@ -196,6 +197,7 @@ async fn a_redrive_that_was_killed_goes_on_where_its_ledger_ends() {
     let outcomes: Vec<&String> = chains.iter().flat_map(|chain| &chain.outcomes).collect();
     assert_eq!(outcomes.len() as u64, count);
     assert!(outcomes.iter().all(|outcome| *outcome == "r"));
+    crate::audit::assert_sound(&deployment).await;
     assert!(listed(&deployment, &[]).await.is_empty());
 }
 
@@ -253,6 +255,7 @@ async fn letters_are_corrected_shown_and_dismissed() {
     let ledger = deployment.scan("ledger").await;
     let record = ledger.iter().find(|item| text(item, "ledger_id").starts_with("dismissed#")).unwrap();
     assert_eq!((text(record, "from"), text(record, "reason")), (origin(2), "a test of the publisher's"));
+    crate::audit::assert_sound(&deployment).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,12 +10,13 @@ use rdkafka::message::{Message, OwnedMessage};
 use recordkeeper::event::Group;
 use serde_json::{Value, json};
 
+use crate::audit::assert_sound;
 use crate::deployment::{Deployment, Event, Item, RUN_MAX, add_further_record, header, plain, run_of, text};
 use crate::ledger;
 use crate::slow_relay::SlowRelay;
 
 /// Events from the generator's NDJSON.
-fn read_events(file: &std::path::Path) -> Vec<Event> {
+pub fn read_events(file: &std::path::Path) -> Vec<Event> {
     let bytes = |value: &Value| value.as_str().map(|text| STANDARD.decode(text).unwrap());
     let text = std::fs::read_to_string(file).unwrap();
     text.lines()
@@ -259,6 +260,7 @@ async fn generated_events_end_as_the_manifest_says() {
         .map(|next| u64::try_from(next).unwrap_or(0))
         .sum();
     assert_eq!(committed, chains.iter().map(|chain| chain.end).sum::<u64>());
+    assert_sound(&deployment).await;
 }
 
 /// The consumer is killed between each two steps of the protocol, over and over, on one log, its stores slowed; at each
@@ -305,6 +307,7 @@ async fn a_consumer_killed_between_any_two_steps_loses_nothing() {
     assert_end_state(&deployment, &generated.manifest).await;
     assert_ledger_is_durable(&deployment, &generated).await;
     ledger::assert_holds(&deployment, generated.manifest["consumed"].as_u64().unwrap()).await;
+    assert_sound(&deployment).await;
 }
 
 /// Two consumers with a rebalance in the middle and Redis flushed twice: the same end.
@@ -329,6 +332,7 @@ async fn two_consumers_and_a_flushed_cache_end_the_same() {
     assert_eq!(last.code, Some(0), "{}", last.stderr);
     assert_end_state(&deployment, &manifest).await;
     ledger::assert_holds(&deployment, manifest["consumed"].as_u64().unwrap()).await;
+    assert_sound(&deployment).await;
 }
 
 /// Waits until the ledger has this many entries.
@@ -458,4 +462,6 @@ async fn a_changed_mapping_makes_no_conflict() {
         let judge = records.iter().find(|record| text(record, "record_id") == judge).unwrap();
         assert_eq!(text(record, "origin"), text(judge, "origin"), "a further record carries the judge's origin");
     }
+    let verdict = assert_sound(&deployment).await;
+    assert_eq!(verdict.summary["unattested"], 20, "no entry was written anew: {}", verdict.text);
 }

@@ -101,6 +101,7 @@ impl Instance {
             parts: parts(world, &metrics, &pipeline),
             lane_limits: LaneLimits { batches_in_flight_max },
             attest_interval: Duration::from_millis(200),
+            heads: None,
             writer: member.to_string(),
             heartbeat: heartbeats.register("worker", beats),
         };

@@ -5,6 +5,7 @@ mod dynamodb;
 mod engine;
 mod general;
 mod kafka;
+mod ledger;
 mod log;
 mod redis;
 mod secret_file;
@@ -14,6 +15,7 @@ pub use dynamodb::DynamodbSettings;
 pub use engine::EngineSettings;
 pub use general::{Dedupe, GeneralSettings};
 pub use kafka::{HostPort, KafkaSettings, SaslMechanism, Security};
+pub use ledger::LedgerSettings;
 pub use log::{LogFormat, LogSettings};
 pub use redis::{RedisMode, RedisSettings, RedisUrl};
 
@@ -26,6 +28,7 @@ pub const SECTIONS: &[SectionDef] = &[
     KafkaSettings::SECTION,
     RedisSettings::SECTION,
     DynamodbSettings::SECTION,
+    LedgerSettings::SECTION,
     EngineSettings::SECTION,
     AdminSettings::SECTION,
     LogSettings::SECTION,
@@ -42,6 +45,8 @@ pub struct Settings {
     pub redis: RedisSettings,
     /// The tables.
     pub dynamodb: DynamodbSettings,
+    /// Heads of the ledger.
+    pub ledger: LedgerSettings,
     /// Batches, memory and deadlines.
     pub engine: EngineSettings,
     /// The admin port.
@@ -58,16 +63,18 @@ impl Settings {
         let kafka = KafkaSettings::read(reader);
         let redis = RedisSettings::read(reader);
         let dynamodb = DynamodbSettings::read(reader);
+        let ledger = LedgerSettings::read(reader);
         let engine = EngineSettings::read(reader);
         let admin = AdminSettings::read(reader);
         let log = LogSettings::read(reader);
         let (general, mut kafka, mut redis, dynamodb) = (general?, kafka?, redis?, dynamodb?);
-        let (engine, admin, log) = (engine?, admin?, log?);
+        let (mut ledger, engine, admin, log) = (ledger?, engine?, admin?, log?);
 
         general.check(reader);
         kafka.check(reader);
         redis.check(reader, reader.are_sound(&["dedupe"]).then_some(general.dedupe));
         dynamodb.check(reader);
+        ledger.check(reader);
         engine.check(reader);
         log.check(reader);
         if reader.are_sound(&["kafka.poll_interval_max"]) && engine.drain_deadline >= kafka.poll_interval_max {
@@ -77,7 +84,7 @@ impl Settings {
             );
             reader.complain("engine.drain_deadline", fault);
         }
-        Some(Self { general, kafka, redis, dynamodb, engine, admin, log })
+        Some(Self { general, kafka, redis, dynamodb, ledger, engine, admin, log })
     }
 }
 

@@ -14,6 +14,7 @@ mod fetch;
 mod insert;
 pub mod read;
 mod record;
+mod scan;
 mod schema;
 mod shards;
 mod size;
@@ -49,6 +50,7 @@ pub(crate) use calls::Answer;
 pub(crate) use codes::Trouble as StoreTrouble;
 pub use compare::Compared;
 pub use counted::CallMetrics;
+pub use scan::{KeptRecord, ScanPage, ScanPlace, kept_record};
 pub use schema::{Index, Table};
 pub use shards::{SHARDS_MAX, ShardCounts, Shards};
 pub(crate) use value::Attributes;
@@ -125,6 +127,18 @@ pub enum StoreError {
     /// Only an index answers this, and an index is never consistent.
     #[error("a strongly consistent read of {0} is not possible: only an index answers it; ask without it")]
     NotStrong(&'static str),
+}
+
+impl From<StoreError> for Retry {
+    /// For tools that make every call a few times.
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Away(retry) => retry,
+            error @ (StoreError::Setting(_) | StoreError::Refused(_) | StoreError::NotStrong(_)) => {
+                Self { cause: RetryCause::Refused, after: None, detail: error.to_string() }
+            }
+        }
+    }
 }
 
 impl From<Trouble> for StoreError {

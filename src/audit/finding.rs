@@ -1,0 +1,190 @@
+//! What an audit finds.
+
+use std::fmt;
+
+use serde_json::json;
+
+use crate::event::Position;
+
+/// Findings that are kept to be shown, at most; what is beyond is counted.
+const SHOWN_MAX: usize = 10_000;
+
+/// Kinds of findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Positions between two entries are in none.
+    Gap,
+    /// Two entries hold the same positions.
+    Overlap,
+    /// An entry does not name the digest of the one before it.
+    Link,
+    /// A chain does not begin where its group did.
+    Beginning,
+    /// An entry does not fit its own digest, or its outcomes do not fit its range.
+    EntryAltered,
+    /// An item of the ledger cannot be read.
+    EntryUnreadable,
+    /// A chain ends below a head that was published of it.
+    ChainCut,
+    /// A chain has another entry, or none, where a head was published of it.
+    ChainRewritten,
+    /// A head is not signed by the key, or cannot be read.
+    HeadUnsound,
+    /// A record does not fit its own digest.
+    RecordAltered,
+    /// A record cannot be read.
+    RecordUnreadable,
+    /// A record that no entry knows.
+    RecordForeign,
+    /// Records of an entry are not there.
+    RecordsMissing,
+    /// Records of an entry are others than it attested.
+    RecordsDiffer,
+    /// A record that no entry attests, by right as far as can be told.
+    Unattested,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 15] = [
+        Self::Gap,
+        Self::Overlap,
+        Self::Link,
+        Self::Beginning,
+        Self::EntryAltered,
+        Self::EntryUnreadable,
+        Self::ChainCut,
+        Self::ChainRewritten,
+        Self::HeadUnsound,
+        Self::RecordAltered,
+        Self::RecordUnreadable,
+        Self::RecordForeign,
+        Self::RecordsMissing,
+        Self::RecordsDiffer,
+        Self::Unattested,
+    ];
+
+    /// The name that is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gap => "gap",
+            Self::Overlap => "overlap",
+            Self::Link => "link",
+            Self::Beginning => "beginning",
+            Self::EntryAltered => "entry_altered",
+            Self::EntryUnreadable => "entry_unreadable",
+            Self::ChainCut => "chain_cut",
+            Self::ChainRewritten => "chain_rewritten",
+            Self::HeadUnsound => "head_unsound",
+            Self::RecordAltered => "record_altered",
+            Self::RecordUnreadable => "record_unreadable",
+            Self::RecordForeign => "record_foreign",
+            Self::RecordsMissing => "records_missing",
+            Self::RecordsDiffer => "records_differ",
+            Self::Unattested => "unattested",
+        }
+    }
+
+    /// Whether something is wrong; else it is only worth knowing.
+    pub fn is_fault(self) -> bool {
+        self != Self::Unattested
+    }
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub kind: Kind,
+    /// The key of the chain.
+    pub chain: Option<String>,
+    /// The range `(from, to]` of the entry or the gap.
+    pub range: Option<(Position, Position)>,
+    /// The key of the record.
+    pub record: Option<String>,
+    /// For a person.
+    pub detail: String,
+}
+
+impl Finding {
+    /// About a chain, or a range of it.
+    pub(super) fn of_chain(kind: Kind, chain: &str, range: Option<(Position, Position)>, detail: String) -> Self {
+        Self { kind, chain: Some(chain.to_owned()), range, record: None, detail }
+    }
+
+    /// About a record, without its detail.
+    pub(super) fn of_record(kind: Kind, record_id: &str) -> Self {
+        Self { kind, chain: None, range: None, record: Some(record_id.to_owned()), detail: String::new() }
+    }
+
+    /// As one JSON object; of a range the first and last offset.
+    pub fn json(&self) -> serde_json::Value {
+        let mut out = json!({"finding": self.kind.name(), "fault": self.kind.is_fault(), "detail": self.detail});
+        if let Some(chain) = &self.chain {
+            out["chain"] = json!(chain);
+        }
+        if let Some((from, to)) = self.range {
+            out["first_offset"] = json!(from.next_offset());
+            out["last_offset"] = json!(to.offset());
+        }
+        if let Some(record) = &self.record {
+            out["record"] = json!(record);
+        }
+        out
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name())?;
+        if let Some(chain) = &self.chain {
+            write!(f, " {chain}")?;
+        }
+        if let Some((from, to)) = self.range {
+            write!(f, " {}", super::offsets(from, to))?;
+        }
+        if let Some(record) = &self.record {
+            write!(f, " {record}")?;
+        }
+        write!(f, ": {}", self.detail)
+    }
+}
+
+/// All findings, as many as can be shown.
+#[derive(Debug, Default)]
+pub struct Findings {
+    shown: Vec<Finding>,
+    counts: [u64; Kind::ALL.len()],
+}
+
+impl Findings {
+    /// Adds one.
+    pub fn push(&mut self, finding: Finding) {
+        if let Some(count) = self.counts.get_mut(finding.kind as usize) {
+            *count += 1;
+        }
+        if self.shown.len() < SHOWN_MAX {
+            self.shown.push(finding);
+        }
+    }
+
+    /// Those that are shown, in the order in which they were found.
+    pub fn shown(&self) -> &[Finding] {
+        &self.shown
+    }
+
+    /// How many there are of a kind, shown or not.
+    pub fn count(&self, kind: Kind) -> u64 {
+        self.counts.get(kind as usize).copied().unwrap_or(0)
+    }
+
+    /// How many are not shown.
+    pub fn left_out(&self) -> u64 {
+        self.counts.iter().sum::<u64>() - self.shown.len() as u64
+    }
+
+    /// Whether anything is wrong.
+    pub fn has_fault(&self) -> bool {
+        Kind::ALL.into_iter().any(|kind| kind.is_fault() && self.count(kind) > 0)
+    }
+}

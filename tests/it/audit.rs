@@ -1,0 +1,347 @@
+//! `verify`: what was tampered with in the tables is named, all of it and nothing else.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use recordkeeper::event::{Digest, Position, SetDigest};
+use recordkeeper::ledger::{Entry, Fills, Outcomes};
+use recordkeeper::store::dynamodb::record_digest;
+use serde_json::Value;
+
+use crate::deployment::{Deployment, Item, RUN_MAX, text};
+use crate::spine::{events_or, read_events};
+
+/// What `verify --json` says.
+pub struct Verdict {
+    pub code: Option<i32>,
+    /// Kind, and the record, or the range's first and last offset.
+    pub found: Vec<String>,
+    pub summary: Value,
+    pub text: String,
+}
+
+pub async fn verify(deployment: &Deployment, further: &[&str]) -> Verdict {
+    let output = deployment.command(&[&["verify", "--json"][..], further].concat()).output();
+    let output = tokio::time::timeout(RUN_MAX, output).await.expect("ends in time").unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let one = |line: &Value| match line.get("record").and_then(Value::as_str) {
+        Some(record) => format!("{} {record}", line["finding"].as_str().unwrap()),
+        None => format!("{} {}-{}", line["finding"].as_str().unwrap(), line["first_offset"], line["last_offset"]),
+    };
+    Verdict {
+        code: output.status.code(),
+        found: lines.iter().filter(|line| line.get("finding").is_some()).map(one).collect(),
+        summary: lines.last().map_or(Value::Null, |line| line["summary"].clone()),
+        text: format!("{stdout}{}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+/// Nothing is wrong, and everything was attested.
+pub async fn assert_sound(deployment: &Deployment) -> Verdict {
+    let verdict = verify(deployment, &[]).await;
+    assert_eq!(verdict.code, Some(0), "{}", verdict.text);
+    assert_eq!(verdict.summary["in_flight"], 0, "{}", verdict.text);
+    assert_eq!(verdict.summary["records"], deployment.scan("wallet_records").await.len(), "{}", verdict.text);
+    verdict
+}
+
+fn s(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}
+
+/// A deployment and somebody who may write to its tables.
+struct Tampering {
+    deployment: Deployment,
+    client: aws_sdk_dynamodb::Client,
+}
+
+impl Tampering {
+    async fn with(deployment: Deployment) -> Self {
+        let client = deployment.dynamodb_client().await;
+        Self { deployment, client }
+    }
+
+    async fn put(&self, table: &str, item: Item) {
+        let table = format!("{}-{table}", self.deployment.name);
+        self.client.put_item().table_name(table).set_item(Some(item)).send().await.unwrap();
+    }
+
+    async fn delete(&self, table: &str, item: &Item) {
+        let names: &[&str] = if table == "ledger" { &["ledger_id", "from"] } else { &["record_id"] };
+        let key = names.iter().map(|name| ((*name).to_owned(), item[*name].clone())).collect();
+        let table = format!("{}-{table}", self.deployment.name);
+        self.client.delete_item().table_name(table).set_key(Some(key)).send().await.unwrap();
+    }
+
+    /// The chain with the most entries, in order.
+    async fn longest_chain(&self) -> Vec<Item> {
+        let mut chains: BTreeMap<String, Vec<Item>> = BTreeMap::new();
+        for item in self.deployment.scan("ledger").await {
+            if item.contains_key("outcomes") {
+                chains.entry(text(&item, "ledger_id").to_owned()).or_default().push(item);
+            }
+        }
+        let mut chain = chains.into_values().max_by_key(Vec::len).unwrap();
+        chain.sort_by(|a, b| text(a, "from").cmp(text(b, "from")));
+        chain
+    }
+
+    async fn assert_found(&self, what: &str, expected: &[String]) {
+        let verdict = verify(&self.deployment, &[]).await;
+        assert_eq!(verdict.code, Some(1), "{what}: {}", verdict.text);
+        let faults: Vec<&String> = verdict.found.iter().filter(|found| !found.starts_with("unattested")).collect();
+        assert_eq!(faults, expected.iter().collect::<Vec<_>>(), "{what}: {}", verdict.text);
+        assert_eq!(verdict.summary["sound"], false);
+    }
+}
+
+fn next_offset(key: &str) -> u64 {
+    key.strip_prefix('1').map_or(0, |digits| digits.parse::<u64>().unwrap() + 1)
+}
+
+fn range(entry: &Item) -> String {
+    format!("{}-{}", next_offset(text(entry, "from")), next_offset(text(entry, "to")) - 1)
+}
+
+/// The record's digest made anew, as whoever alters a record would do.
+fn with_its_digest(mut item: Item) -> Item {
+    type Stored = recordkeeper::store::dynamodb::Value;
+    fn stored(value: &AttributeValue) -> Stored {
+        match value {
+            AttributeValue::S(text) => Stored::Text(text.clone()),
+            AttributeValue::N(digits) => Stored::Number(digits.clone()),
+            AttributeValue::M(map) => {
+                Stored::map(map.iter().map(|(name, value)| (name.clone(), stored(value))).collect())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let attributes: BTreeMap<&str, Stored> = item.iter().map(|(name, value)| (name.as_str(), stored(value))).collect();
+    let digest = record_digest(attributes.iter().map(|(name, value)| (*name, value)));
+    item.insert("record_digest".to_owned(), s(&digest.hex()));
+    item
+}
+
+/// Generated events, consumed in several runs, so that each chain has several entries.
+async fn consume(deployment: &Deployment, events: u64) {
+    let file = deployment.dir.join("events.ndjson");
+    let events = events.to_string();
+    let args = ["generate", "--to", file.to_str().unwrap(), "--events", &events, "--seed", "11"];
+    let output = deployment.command(&args).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let events = read_events(&file);
+    for part in events.chunks(events.len().div_ceil(4)) {
+        deployment.publish(part).await;
+        let run = deployment.run_until_idle().await;
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+    }
+}
+
+/// Each alone, and put right again afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_altered_deleted_edited_or_forged_is_named() {
+    let deployment = Deployment::start("audit", "wallets", 8).await;
+    consume(&deployment, events_or(3000)).await;
+    let sound = assert_sound(&deployment).await;
+    assert!(sound.found.is_empty(), "{:?}", sound.found);
+    let tampering = Tampering::with(deployment).await;
+    let chain = tampering.longest_chain().await;
+    assert!(chain.len() >= 4, "{} entries", chain.len());
+    let victim_entry = &chain[1];
+    let parts: Vec<&str> = text(victim_entry, "ledger_id").split('|').collect();
+    let (partition, entry_range) = (parts[1..6].join("|"), range(victim_entry));
+    let (from, to) = (next_offset(text(victim_entry, "from")), next_offset(text(victim_entry, "to")));
+    let records = tampering.deployment.scan("wallet_records").await;
+    let victim = records
+        .iter()
+        .find(|record| {
+            let (of, offset) = text(record, "origin").rsplit_once('|').unwrap();
+            of == partition && (from..to).contains(&offset.parse().unwrap())
+        })
+        .unwrap();
+    let id = text(victim, "record_id");
+    let offset = text(victim, "origin").rsplit_once('|').unwrap().1;
+
+    let mut altered = victim.clone();
+    altered.insert("type".to_owned(), s("wallet.forged"));
+    tampering.put("wallet_records", altered.clone()).await;
+    tampering.assert_found("an altered record", &[format!("record_altered {id}")]).await;
+
+    tampering.put("wallet_records", with_its_digest(altered)).await;
+    let differs = [format!("records_differ {entry_range}")];
+    tampering.assert_found("a record altered with its digest", &differs).await;
+
+    let mut unreadable = victim.clone();
+    unreadable.remove("fields");
+    tampering.put("wallet_records", unreadable).await;
+    tampering.assert_found("an unreadable record", &[format!("record_unreadable {id}")]).await;
+
+    tampering.delete("wallet_records", victim).await;
+    tampering.assert_found("a deleted record", &[format!("records_missing {entry_range}")]).await;
+    let missing = verify(&tampering.deployment, &[]).await;
+    assert!(missing.text.contains(&format!("no record of offsets {offset}\"")), "{}", missing.text);
+    tampering.put("wallet_records", victim.clone()).await;
+
+    let mut forged = victim.clone();
+    forged.insert("record_id".to_owned(), s("forged|1"));
+    tampering.put("wallet_records", with_its_digest(forged.clone())).await;
+    tampering.assert_found("a forged record", &["record_foreign forged|1".to_owned()]).await;
+    tampering.delete("wallet_records", &forged).await;
+
+    let mut edited = victim_entry.clone();
+    edited.insert("record_count".to_owned(), AttributeValue::N("1".to_owned()));
+    tampering.put("ledger", edited).await;
+    tampering.assert_found("an edited entry", &[format!("entry_altered {entry_range}")]).await;
+    tampering.delete("ledger", victim_entry).await;
+    tampering.assert_found("a deleted entry", &[format!("gap {entry_range}")]).await;
+    tampering.put("ledger", victim_entry.clone()).await;
+    tampering.delete("ledger", &chain[0]).await;
+    tampering.assert_found("a deleted first entry", &[format!("beginning {entry_range}")]).await;
+    tampering.put("ledger", chain[0].clone()).await;
+
+    let mended = assert_sound(&tampering.deployment).await;
+    assert_eq!(mended.summary, sound.summary);
+    let people = tampering.deployment.command(&["verify", "--read-units", "100000"]).output().await.unwrap();
+    let shown = String::from_utf8(people.stdout).unwrap();
+    assert!(shown.contains("sound: nothing is missing, altered or foreign"), "{shown}");
+}
+
+/// What an attacker makes of a chain's end from an entry on: everything fits, digests and links made anew.
+fn rewritten(chain: &[Item], from: usize) -> Vec<Item> {
+    let mut previous = text(&chain[from - 1], "digest").to_owned();
+    let mut out = Vec::new();
+    for item in &chain[from..] {
+        let mut item = item.clone();
+        let position = |name: &str| Position::from_sort_key(text(&item, name)).unwrap();
+        let entry = Entry {
+            from: position("from"),
+            to: position("to"),
+            outcomes: Outcomes::parse(text(&item, "outcomes")).unwrap(),
+            records: SetDigest::from_hex(text(&item, "records")).unwrap(),
+            record_count: item["record_count"].as_n().unwrap().parse().unwrap(),
+            fills: Fills::default(),
+            revision: text(&item, "revision").to_owned(),
+            writer: "somebody else".to_owned(),
+            nonce: text(&item, "nonce").to_owned(),
+            previous: Digest::from_hex(&previous).unwrap(),
+            attested_at: text(&item, "attested_at").to_owned(),
+        };
+        let digest = entry.digest(text(&item, "ledger_id")).hex();
+        item.insert("writer".to_owned(), s(&entry.writer));
+        item.insert("previous".to_owned(), s(&previous));
+        item.insert("digest".to_owned(), s(&digest));
+        previous = digest;
+        out.push(item);
+    }
+    out
+}
+
+/// What fits in the tables, however it was made to: only what was published outside of them tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_tail_and_a_rewritten_chain_are_found_by_signed_heads() {
+    let mut deployment = Deployment::start("audit-heads", "wallets", 8).await;
+    let [private, public, heads] = ["heads.pem", "heads.pub", "heads.ndjson"].map(|name| deployment.dir.join(name));
+    let openssl = |args: &[&std::ffi::OsStr]| {
+        assert!(std::process::Command::new("openssl").args(args).output().unwrap().status.success());
+    };
+    openssl(&["genpkey".as_ref(), "-algorithm".as_ref(), "ed25519".as_ref(), "-out".as_ref(), private.as_ref()]);
+    openssl(&["pkey".as_ref(), "-in".as_ref(), private.as_ref(), "-pubout".as_ref(), "-out".as_ref(), public.as_ref()]);
+    let [private, public, heads] = [&private, &public, &heads].map(|path| path.to_str().unwrap().to_owned());
+    deployment.env = vec![
+        ("RECORDKEEPER_LEDGER_HEADS_FILE".to_owned(), heads.clone()),
+        ("RECORDKEEPER_LEDGER_HEADS_KEY_FILE".to_owned(), private),
+    ];
+    consume(&deployment, events_or(2000)).await;
+    let with_heads = ["--heads", &heads, "--heads-key", &public];
+    let sound = verify(&deployment, &with_heads).await;
+    assert_eq!((sound.code, sound.found.len()), (Some(0), 0), "{}", sound.text);
+    let published = std::fs::read_to_string(&heads).unwrap();
+    let count = published.lines().filter(|line| !line.is_empty()).count();
+    assert!(count >= 16, "each chain at the end of each run: {count}");
+    assert_eq!(sound.summary["heads"]["read"], count);
+    assert_eq!(verify(&deployment, &[]).await.summary["heads"], Value::Null);
+
+    let tampering = Tampering::with(deployment).await;
+    let chain = tampering.longest_chain().await;
+    let key = text(&chain[0], "ledger_id");
+    let last = chain.last().unwrap();
+    tampering.delete("ledger", last).await;
+    let without = verify(&tampering.deployment, &[]).await;
+    assert_eq!(without.code, Some(0), "its records count as in flight: {}", without.text);
+    let cut = verify(&tampering.deployment, &with_heads).await;
+    assert_eq!((cut.code, cut.found), (Some(1), vec!["chain_cut null-null".to_owned()]));
+    assert!(cut.text.contains(key), "{}", cut.text);
+    tampering.put("ledger", last.clone()).await;
+
+    for item in rewritten(&chain, 1) {
+        tampering.put("ledger", item).await;
+    }
+    assert_eq!(verify(&tampering.deployment, &[]).await.code, Some(0), "everything fits");
+    let rewritten = verify(&tampering.deployment, &with_heads).await;
+    assert_eq!((rewritten.code, rewritten.found), (Some(1), vec!["chain_rewritten null-null".to_owned()]));
+    for item in chain {
+        tampering.put("ledger", item).await;
+    }
+
+    let first = published.lines().find(|line| !line.is_empty()).unwrap();
+    let forged = first.replacen("\"at\":\"20", "\"at\":\"21", 1);
+    std::fs::write(&heads, format!("{published}\n{forged}\n")).unwrap();
+    let unsigned = verify(&tampering.deployment, &with_heads).await;
+    assert_eq!((unsigned.code, unsigned.found), (Some(1), vec!["head_unsound null-null".to_owned()]));
+    let wrong = verify(&tampering.deployment, &["--heads", &heads, "--heads-key", &heads]).await;
+    assert_eq!(wrong.code, Some(2), "{}", wrong.text);
+    assert!(wrong.text.contains("no PEM public key"), "{}", wrong.text);
+    let half = verify(&tampering.deployment, &["--heads", &heads]).await;
+    assert_eq!(half.code, Some(2), "{}", half.text);
+}
+
+/// Where heads cannot be written, records are kept all the same, and somebody is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_that_cannot_be_written_are_an_alert() {
+    let mut deployment = Deployment::start("audit-no-heads", "wallets", 1).await;
+    let key = deployment.dir.join("heads.pem");
+    let made =
+        std::process::Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key).output();
+    assert!(made.unwrap().status.success());
+    let folder = deployment.dir.join("a-folder");
+    std::fs::create_dir(&folder).unwrap();
+    deployment.env = vec![
+        ("RECORDKEEPER_LEDGER_HEADS_FILE".to_owned(), folder.to_str().unwrap().to_owned()),
+        ("RECORDKEEPER_LEDGER_HEADS_KEY_FILE".to_owned(), key.to_str().unwrap().to_owned()),
+    ];
+    deployment.publish(&[crate::deployment::Event::new("wallet-events", "k", "no event")]).await;
+    let run = deployment.run_until_idle().await;
+    assert_eq!((run.code, run.count("attested")), (Some(0), 1), "{}", run.stderr);
+    assert!(run.stderr.contains("\"alert\":\"heads_unpublished\""), "{}", run.stderr);
+    for (variable, value, hint) in [
+        ("RECORDKEEPER_LEDGER_HEADS_KEY_FILE", "", "ledger.heads_file needs ledger.heads_key_file"),
+        ("RECORDKEEPER_LEDGER_HEADS_FILE", "/no/such/folder/heads", "/no/such/folder is no folder"),
+        (
+            "RECORDKEEPER_LEDGER_HEADS_KEY_FILE",
+            concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+            "no PEM private key",
+        ),
+    ] {
+        let mut command = deployment.command(&["run", "--until-idle"]);
+        if value.is_empty() {
+            command.env_remove(variable)
+        } else {
+            command.env(variable, value)
+        };
+        let output = tokio::time::timeout(RUN_MAX, command.output()).await.expect("ends in time").unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(hint), "{stderr}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_are_not_there_end_it_with_their_name() {
+    let deployment = Deployment::start("audit-none", "wallets", 1).await;
+    let mut command = deployment.command(&["verify"]);
+    command.env("RECORDKEEPER_TABLE_PREFIX", "no-such-");
+    let output = tokio::time::timeout(RUN_MAX, command.output()).await.expect("ends in time").unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no-such-ledger"), "{output:?}");
+}
