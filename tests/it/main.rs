@@ -1,6 +1,7 @@
 //! The integration tests: one binary, real servers.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bad_redis;
 mod cases;
 mod config;
 mod dedupe;
@@ -12,6 +13,7 @@ mod field;
 mod generate;
 mod ledger;
 mod log;
+mod outages;
 mod poison;
 mod policies;
 mod reset;
