@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::deployment::{Deployment, Event, RUN_MAX, header, plain, text};
 use crate::fault_proxy::{Fault, FaultProxy};
-use crate::field::{Running, attested, until};
+use crate::field::{Running, attested, page, until};
 use crate::slow_relay::SlowRelay;
 use crate::{ledger, services};
 
@@ -124,6 +124,7 @@ async fn without_its_dead_letter_topic_a_partition_waits_and_loses_nothing() {
     deployment.publish(&[on(0, status("first", 1, "active"))]).await;
     let run = Running::start(&deployment, "run.log", &["run"], &[("RECORDKEEPER_KAFKA_MESSAGE_TIMEOUT", "1s")]);
     attested(&deployment).await;
+    let admin = run.admin().await;
     services::kafka().await.delete_topic(&deployment.dead_letters).await;
     let poison = Event::new("wallet-events", "k", "no event");
     deployment
@@ -132,6 +133,11 @@ async fn without_its_dead_letter_topic_a_partition_waits_and_loses_nothing() {
     run.line_with("\"alert\":\"stalled_partition\"").await;
     until("the other partition", async || recorded(&deployment).await.contains("beside").then_some(())).await;
     assert_eq!(deployment.committed("wallet-events", 2)[&0], 1, "not past the event whose letter is not out");
+    until("readiness to name the topic", async || {
+        let answer = page(&admin, "/readyz").await;
+        (answer.starts_with("HTTP/1.1 503") && answer.contains("dead_letter_topic gives no answer")).then_some(())
+    })
+    .await;
 
     services::kafka().await.create_topic(&deployment.dead_letters, 1, &[("max.message.bytes", "2200000")]).await;
     let all_of_it = async {
@@ -141,6 +147,7 @@ async fn without_its_dead_letter_topic_a_partition_waits_and_loses_nothing() {
         }
     };
     tokio::time::timeout(RUN_MAX, all_of_it).await.expect("goes on");
+    until("ready again", async || page(&admin, "/readyz").await.starts_with("HTTP/1.1 200").then_some(())).await;
     assert_eq!(recorded(&deployment).await, BTreeSet::from(["first", "behind", "beside"].map(str::to_owned)));
     let letters = deployment.read_topic(&deployment.dead_letters);
     assert!(!letters.is_empty() && letters.iter().all(|letter| letter.payload() == Some(b"no event")));

@@ -1,6 +1,7 @@
 //! A proxy in front of the embedded DynamoDB server that spoils chosen answers. What it does not know it refuses.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -34,9 +35,22 @@ pub enum Fault {
 struct Shared {
     upstream: String,
     faults: Mutex<HashMap<String, VecDeque<Fault>>>,
-    refused: Mutex<Vec<(&'static str, String)>>,
+    refused: Mutex<Vec<Refusal>>,
+    /// This percentage of the records is refused once.
+    refused_once: AtomicUsize,
+    /// By record id, how often its statement came.
+    records: Mutex<HashMap<String, usize>>,
+    away: AtomicBool,
     calls: Mutex<HashMap<String, usize>>,
     pair: Barrier,
+}
+
+/// Each batched statement on this table that holds that text in a parameter is answered by this code.
+#[derive(Clone)]
+struct Refusal {
+    table: &'static str,
+    text: String,
+    code: &'static str,
 }
 
 /// A running proxy; stops when dropped.
@@ -56,8 +70,16 @@ impl Drop for FaultProxy {
 impl FaultProxy {
     pub async fn start(upstream: &str) -> Self {
         let upstream = upstream.strip_prefix("http://").unwrap().to_owned();
-        let (faults, refused, calls) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { upstream, faults, refused, calls, pair: Barrier::new(2) });
+        let shared = Arc::new(Shared {
+            upstream,
+            faults: Mutex::default(),
+            refused: Mutex::default(),
+            refused_once: AtomicUsize::new(0),
+            records: Mutex::default(),
+            away: AtomicBool::new(false),
+            calls: Mutex::default(),
+            pair: Barrier::new(2),
+        });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(handle).with_state(shared.clone());
@@ -73,7 +95,32 @@ impl FaultProxy {
 
     /// From now on refuses, for good, each batched statement on this table that holds that text in a parameter.
     pub fn refuse(&self, table: &'static str, text: &str) {
-        self.shared.refused.lock().unwrap().push((table, text.to_owned()));
+        self.answer(table, text, "ValidationError");
+    }
+
+    /// From now on answers each batched statement on this table that holds that text in a parameter by this code.
+    pub fn answer(&self, table: &'static str, text: &str, code: &'static str) {
+        self.shared.refused.lock().unwrap().push(Refusal { table, text: text.to_owned(), code });
+    }
+
+    /// Refuses no statement any more for what it holds.
+    pub fn mend(&self) {
+        self.shared.refused.lock().unwrap().clear();
+    }
+
+    /// From now on answers the first statement of so many of 100 records by a server's fault.
+    pub fn answer_once(&self, percent: usize) {
+        self.shared.refused_once.store(percent, Ordering::SeqCst);
+    }
+
+    /// Whether every call fails by a server's fault.
+    pub fn away(&self, away: bool) {
+        self.shared.away.store(away, Ordering::SeqCst);
+    }
+
+    /// How often the statement of each record came, by record id.
+    pub fn records(&self) -> HashMap<String, usize> {
+        self.shared.records.lock().unwrap().clone()
     }
 
     /// How many calls of this operation have come.
@@ -86,6 +133,10 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     let target = headers["x-amz-target"].to_str().unwrap().to_owned();
     let operation = target.split('.').next_back().unwrap().to_owned();
     *shared.calls.lock().unwrap().entry(operation.clone()).or_default() += 1;
+    if shared.away.load(Ordering::SeqCst) {
+        let answer = json!({"__type": "com.amazonaws.dynamodb.v20120810#InternalServerError", "message": "away"});
+        return (StatusCode::INTERNAL_SERVER_ERROR, answer.to_string()).into_response();
+    }
     let fault = shared.faults.lock().unwrap().get_mut(&operation).and_then(VecDeque::pop_front);
     match fault {
         None if operation == "BatchExecuteStatement" => without_refused(&shared, &headers, &body).await,
@@ -134,20 +185,38 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
 /// Forwards the statements that no rule refuses, and answers for the others.
 async fn without_refused(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Response {
     let mut request: Value = serde_json::from_slice(body).unwrap();
-    let rules = shared.refused.lock().unwrap().clone();
-    let is_refused = |statement: &Value| {
-        let (text, parameters) = (statement["Statement"].as_str().unwrap(), statement["Parameters"].to_string());
-        rules.iter().any(|(table, held)| text.contains(table) && parameters.contains(held))
-    };
     let statements = request["Statements"].as_array_mut().unwrap();
-    let refused: Vec<usize> = (0..statements.len()).filter(|at| is_refused(&statements[*at])).collect();
-    statements.retain(|statement| !is_refused(statement));
+    let codes: Vec<_> = statements.iter().map(|statement| code_of(shared, statement)).collect();
+    let mut told = codes.iter();
+    statements.retain(|_| told.next().unwrap().is_none());
     let (status, mut answer) = forward_statements(shared, headers, &request).await;
-    for at in refused {
-        let failed = json!({"Error": {"Code": "ValidationError", "Message": "refused"}});
-        answer["Responses"].as_array_mut().unwrap().insert(at, failed);
+    for (at, code) in codes.into_iter().enumerate() {
+        if let Some(code) = code {
+            let failed = json!({"Error": {"Code": code, "Message": "refused"}});
+            answer["Responses"].as_array_mut().unwrap().insert(at, failed);
+        }
     }
     (status, answer.to_string()).into_response()
+}
+
+/// What a statement is answered by instead of by the server.
+fn code_of(shared: &Shared, statement: &Value) -> Option<&'static str> {
+    let (text, parameters) = (statement["Statement"].as_str().unwrap(), statement["Parameters"].to_string());
+    let rules = shared.refused.lock().unwrap();
+    let rule = rules.iter().find(|rule| text.contains(rule.table) && parameters.contains(&rule.text));
+    let record = statement["Parameters"].as_array().unwrap().iter().filter_map(|value| value["S"].as_str());
+    let record =
+        record.filter(|_| text.contains("wallet_records")).find(|text| text.contains('|') && text.starts_with('/'));
+    let mut first = false;
+    if let Some(record) = record {
+        let mut records = shared.records.lock().unwrap();
+        let count = records.entry(record.to_owned()).or_default();
+        *count += 1;
+        first = *count == 1;
+    }
+    let percent = shared.refused_once.load(Ordering::SeqCst);
+    let chosen = || record.is_some_and(|record| record.bytes().map(usize::from).sum::<usize>() * 37 % 100 < percent);
+    rule.map(|rule| rule.code).or_else(|| (first && chosen()).then_some("InternalServerError"))
 }
 
 /// The answer to what is left of a batch, which may be nothing.

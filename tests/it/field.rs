@@ -65,8 +65,22 @@ impl Running {
     }
 
     pub async fn terminate(&self) {
-        let sent = tokio::process::Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().await;
+        self.signal("-TERM").await;
+    }
+
+    pub async fn signal(&self, signal: &str) {
+        let sent = tokio::process::Command::new("kill").args([signal, &self.pid().to_string()]).status().await;
         assert!(sent.unwrap().success());
+    }
+
+    /// Whether each of its threads was stopped by a signal.
+    pub fn is_stopped(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        tasks.flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
+            // The name before the state may hold anything but is the only thing in parentheses.
+            stat.rsplit_once(") ").unwrap().1.starts_with('T')
+        })
     }
 
     /// As kill -9 does.

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod audit;
+mod bad_redis;
 mod cases;
 mod config;
 mod dedupe;
@@ -13,6 +14,7 @@ mod field;
 mod generate;
 mod ledger;
 mod log;
+mod outages;
 mod poison;
 mod policies;
 mod redrive;

@@ -1,6 +1,6 @@
 //! Apache Kafka: one node, broker and controller in one process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use super::{free_port, fresh_folder, home, start};
 #[derive(Debug)]
 pub struct KafkaBroker {
     pub bootstrap: String,
+    port: u16,
+    folder: PathBuf,
     pid: u32,
 }
 
@@ -53,36 +55,45 @@ fn settings(port: u16, controller: u16, folder: &Path) -> String {
     )
 }
 
+/// A command of Kafka's with the broker's settings in this folder.
+fn java(folder: &Path, arguments: &[&str]) -> Command {
+    let libs = home().join("kafka/libs");
+    assert!(libs.is_dir(), "{} is missing: run scripts/test-services.sh first", libs.display());
+    let mut command = Command::new("java");
+    command.env("CLASSPATH", libs.join("*")).current_dir(folder).args(JAVA).args(arguments);
+    command.arg(folder.join("server.properties"));
+    command
+}
+
 impl KafkaBroker {
     /// A broker of one's own, ready.
     pub async fn start() -> Self {
-        let libs = home().join("kafka/libs");
-        assert!(libs.is_dir(), "{} is missing: run scripts/test-services.sh first", libs.display());
         let (port, controller) = (free_port(), free_port());
         let folder = fresh_folder("kafka").join(port.to_string());
         std::fs::create_dir_all(&folder).expect("folder");
         let properties = folder.join("server.properties");
         std::fs::write(&properties, settings(port, controller, &folder)).expect("server.properties");
-        let java = |arguments: &[&str]| {
-            let mut command = Command::new("java");
-            command.env("CLASSPATH", libs.join("*")).current_dir(&folder).args(JAVA).args(arguments).arg(&properties);
-            command
-        };
-        let formatted =
-            java(&["kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c"]).output().expect("java");
+        let format = ["kafka.tools.StorageTool", "format", "-t", "4L6g3nShT-eMCtK--X86sw", "-c"];
+        let formatted = java(&folder, &format).output().expect("java");
         assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
-        let pid = start(&mut java(&["-Dlog4j2.level=INFO", "kafka.Kafka"]), &folder.join("broker.log"));
-        let broker = Self { bootstrap: format!("127.0.0.1:{port}"), pid };
-        let ready = async {
-            while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        let mut broker = Self { bootstrap: format!("127.0.0.1:{port}"), port, folder, pid: 0 };
+        broker.back().await;
+        broker.create_topic("ready", 1, &[]).await;
+        broker
+    }
+
+    /// Starts it, also again after it was killed, with all that it had; comes back once it listens.
+    pub async fn back(&mut self) {
+        let mut command = java(&self.folder, &["-Dlog4j2.level=INFO", "kafka.Kafka"]);
+        self.pid = start(&mut command, &self.folder.join("broker.log"));
+        let listens = async {
+            while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            broker.create_topic("ready", 1, &[]).await;
         };
-        tokio::time::timeout(Duration::from_secs(120), ready)
+        tokio::time::timeout(Duration::from_secs(120), listens)
             .await
             .expect("kafka starts; see broker.log in target/test-services/run");
-        broker
     }
 
     /// Ends it as a power cut would.
