@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -21,8 +22,14 @@ pub enum Fault {
     CutAfterApply,
     /// One statement is left out; its answer, inside a 200, is this code.
     StatementFails { at: usize, code: &'static str },
-    /// Half of the keys come back as unprocessed.
+    /// Half of the keys, all of a single one, come back as unprocessed.
     KeysLeftOver,
+    /// Not applied; the call fails with this code, and the answer does not say of what.
+    CallFailsUnexplained { code: &'static str },
+    /// Not applied; the server has a fault of its own.
+    ServerFails,
+    /// Applied, and answered after this time.
+    AnswersAfter(Duration),
     /// Not applied; the whole call fails with this code.
     CallFails { code: &'static str },
     /// Not applied; answered by this text.
@@ -76,6 +83,11 @@ impl FaultProxy {
         self.shared.refused.lock().unwrap().push((table, text.to_owned()));
     }
 
+    /// How many faults are still to come to calls of this operation.
+    pub fn left(&self, operation: &str) -> usize {
+        self.shared.faults.lock().unwrap().get(operation).map_or(0, VecDeque::len)
+    }
+
     /// How many calls of this operation have come.
     pub fn calls(&self, operation: &str) -> usize {
         self.shared.calls.lock().unwrap().get(operation).copied().unwrap_or(0)
@@ -104,9 +116,9 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         Some(Fault::StatementFails { at, code }) => {
             let mut request: Value = serde_json::from_slice(&body).unwrap();
             let statements = request["Statements"].as_array_mut().unwrap();
+            let at = at.min(statements.len() - 1);
             statements.remove(at);
-            let (status, answer) = forward(&shared, &headers, request.to_string().as_bytes()).await;
-            let mut answer: Value = serde_json::from_slice(&answer).unwrap();
+            let (status, mut answer) = forward_statements(&shared, &headers, &request).await;
             let failed = json!({"Error": {"Code": code, "Message": "slow down"}});
             answer["Responses"].as_array_mut().unwrap().insert(at, failed);
             (status, answer.to_string()).into_response()
@@ -115,14 +127,31 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             let mut request: Value = serde_json::from_slice(&body).unwrap();
             let (table, wanted) = request["RequestItems"].as_object_mut().unwrap().iter_mut().next().unwrap();
             let table = table.clone();
-            let keys = wanted["Keys"].as_array_mut().unwrap();
-            let left = keys.split_off(keys.len() / 2);
             let mut unprocessed = wanted.clone();
-            unprocessed["Keys"] = left.into();
-            let (status, answer) = forward(&shared, &headers, request.to_string().as_bytes()).await;
-            let mut answer: Value = serde_json::from_slice(&answer).unwrap();
+            let keys = wanted["Keys"].as_array_mut().unwrap();
+            unprocessed["Keys"] = keys.split_off(keys.len() / 2).into();
+            let (status, mut answer) = if keys.is_empty() {
+                (StatusCode::OK, json!({"Responses": { table.clone(): [] }}))
+            } else {
+                let (status, answer) = forward(&shared, &headers, request.to_string().as_bytes()).await;
+                (status, serde_json::from_slice(&answer).unwrap())
+            };
             answer["UnprocessedKeys"] = json!({ table: unprocessed });
             (status, answer.to_string()).into_response()
+        }
+        Some(Fault::CallFailsUnexplained { code }) => {
+            let answer = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "spoiled"});
+            (StatusCode::BAD_REQUEST, answer.to_string()).into_response()
+        }
+        Some(Fault::ServerFails) => {
+            let answer =
+                json!({"__type": "com.amazonaws.dynamodb.v20120810#InternalServerError", "message": "spoiled"});
+            (StatusCode::INTERNAL_SERVER_ERROR, answer.to_string()).into_response()
+        }
+        Some(Fault::AnswersAfter(time)) => {
+            let answer = forward(&shared, &headers, &body).await;
+            tokio::time::sleep(time).await;
+            answer.into_response()
         }
         Some(Fault::CallFails { code }) => {
             let answer = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "spoiled",
@@ -143,17 +172,21 @@ async fn without_refused(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> R
     let statements = request["Statements"].as_array_mut().unwrap();
     let refused: Vec<usize> = (0..statements.len()).filter(|at| is_refused(&statements[*at])).collect();
     statements.retain(|statement| !is_refused(statement));
-    let (status, mut answer) = if statements.is_empty() {
-        (StatusCode::OK, json!({"Responses": []}))
-    } else {
-        let (status, answer) = forward(shared, headers, request.to_string().as_bytes()).await;
-        (status, serde_json::from_slice(&answer).unwrap())
-    };
+    let (status, mut answer) = forward_statements(shared, headers, &request).await;
     for at in refused {
         let failed = json!({"Error": {"Code": "ValidationError", "Message": "refused"}});
         answer["Responses"].as_array_mut().unwrap().insert(at, failed);
     }
     (status, answer.to_string()).into_response()
+}
+
+/// A batch of statements, of which none may be left.
+async fn forward_statements(shared: &Shared, headers: &HeaderMap, request: &Value) -> (StatusCode, Value) {
+    if request["Statements"].as_array().unwrap().is_empty() {
+        return (StatusCode::OK, json!({"Responses": []}));
+    }
+    let (status, answer) = forward(shared, headers, request.to_string().as_bytes()).await;
+    (status, serde_json::from_slice(&answer).unwrap())
 }
 
 /// One request on a connection of its own; the server ignores signatures.

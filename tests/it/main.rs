@@ -7,13 +7,18 @@ mod dedupe;
 mod deployment;
 mod durability;
 mod examples;
+#[allow(dead_code)]
 mod fault_proxy;
 mod field;
 mod generate;
 mod ledger;
 mod log;
+mod manifest;
 mod policies;
 mod reset;
+#[allow(dead_code)]
+mod running;
+#[allow(dead_code)]
 mod services;
 mod slow_relay;
 mod source;
