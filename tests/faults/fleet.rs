@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use crate::History;
 use crate::deployment::Deployment;
-use crate::running::{Running, page_of, until};
+use crate::running::{Running, page_of, until, until_some};
 
 /// Partitions of all source topics together.
 pub const PARTITIONS: u64 = 16;
@@ -75,18 +75,18 @@ impl<'a> Fleet<'a> {
 
     /// Waits until every instance that is not stopped owns partitions and together they own all.
     pub async fn balanced(&mut self) {
-        until("all partitions are owned, each instance has some", async || {
-            let mut total = 0;
+        let mut seen = String::new();
+        let balanced = until_some(async || {
+            let mut owned = Vec::new();
             for instance in self.instances.iter().filter(|instance| !instance.stopped) {
-                match Self::assigned(instance).await {
-                    0 => return None,
-                    assigned => total += assigned,
-                }
+                owned.push(Self::assigned(instance).await);
             }
-            (total == PARTITIONS).then_some(())
-        })
-        .await;
+            seen = format!("{owned:?}");
+            (!owned.contains(&0) && owned.iter().sum::<u64>() == PARTITIONS).then_some(())
+        });
+        let balanced = balanced.await;
         self.assert_alive();
+        assert!(balanced.is_some(), "a minute without all partitions owned and some by each instance: {seen}");
     }
 
     /// Nobody died whom no fault killed.
@@ -107,6 +107,16 @@ impl<'a> Fleet<'a> {
             let in_flight = sum(&page, "recordkeeper_in_flight", "");
             assert_eq!(consumed, ended + in_flight, "{}: the sum rule", instance.name);
         }
+    }
+
+    /// Waits until the youngest owns partitions, or has died already of what its failpoint met there.
+    pub async fn youngest_takes_part(&mut self) {
+        let Some(youngest) = self.instances.last_mut() else { return };
+        until("partitions of the youngest", async || {
+            let gone = youngest.running.exited().is_some();
+            (gone || Self::assigned(youngest).await > 0).then_some(())
+        })
+        .await;
     }
 
     /// Waits until the youngest was killed by its failpoint.

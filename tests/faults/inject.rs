@@ -15,7 +15,7 @@ pub async fn inject(round: &mut Round<'_>, kind: Kind) {
     match kind {
         Kind::Kill9At(failpoint, times) => {
             round.fleet.start(Some(&format!("{failpoint}:{times}"))).await;
-            round.fleet.balanced().await;
+            round.fleet.youngest_takes_part().await;
             round.publish_portion().await;
             round.fleet.youngest_dies().await;
         }

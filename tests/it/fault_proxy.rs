@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -22,6 +22,8 @@ pub enum Fault {
     CutAfterApply,
     /// One statement is left out; its answer, inside a 200, is this code.
     StatementFails { at: usize, code: &'static str },
+    /// The statements from this one on are left out; their answers, inside a 200, are this code.
+    StatementsFailFrom { at: usize, code: &'static str },
     /// Half of the keys, all of a single one, come back as unprocessed.
     KeysLeftOver,
     /// Not applied; the call fails with this code, and the answer does not say of what.
@@ -43,7 +45,20 @@ struct Shared {
     faults: Mutex<HashMap<String, VecDeque<Fault>>>,
     refused: Mutex<Vec<(&'static str, String)>>,
     calls: Mutex<HashMap<String, usize>>,
+    index: Mutex<Option<IndexLimit>>,
     pair: Barrier,
+}
+
+/// What each key of an index takes in a second.
+struct IndexLimit {
+    name: &'static str,
+    /// How its keys begin.
+    keys: &'static str,
+    units: usize,
+    second: Instant,
+    /// Taken in this second, by key.
+    taken: HashMap<String, usize>,
+    refused: usize,
 }
 
 /// A running proxy; stops when dropped.
@@ -64,7 +79,8 @@ impl FaultProxy {
     pub async fn start(upstream: &str) -> Self {
         let upstream = upstream.strip_prefix("http://").unwrap().to_owned();
         let (faults, refused, calls) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { upstream, faults, refused, calls, pair: Barrier::new(2) });
+        let index = Mutex::default();
+        let shared = Arc::new(Shared { upstream, faults, refused, calls, index, pair: Barrier::new(2) });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(handle).with_state(shared.clone());
@@ -78,9 +94,22 @@ impl FaultProxy {
         self.shared.faults.lock().unwrap().entry(operation.to_owned()).or_default().push_back(fault);
     }
 
-    /// From now on refuses, for good, each batched statement on this table that holds that text in a parameter.
+    /// From now on refuses, for good, each statement on this table that holds that text in a parameter; in a
+    /// transaction it is the whole that is refused.
     pub fn refuse(&self, table: &'static str, text: &str) {
         self.shared.refused.lock().unwrap().push((table, text.to_owned()));
+    }
+
+    /// From now on each key of this index (they begin with `keys`) takes so many statements a second; a batch with more is
+    /// refused as a whole, naming the index.
+    pub fn limit_index(&self, name: &'static str, keys: &'static str, units: usize) {
+        let (second, taken) = (Instant::now(), HashMap::new());
+        *self.shared.index.lock().unwrap() = Some(IndexLimit { name, keys, units, second, taken, refused: 0 });
+    }
+
+    /// How many calls the index's limit refused.
+    pub fn refused_by_index(&self) -> usize {
+        self.shared.index.lock().unwrap().as_ref().map_or(0, |limit| limit.refused)
     }
 
     /// How many faults are still to come to calls of this operation.
@@ -100,7 +129,14 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     *shared.calls.lock().unwrap().entry(operation.clone()).or_default() += 1;
     let fault = shared.faults.lock().unwrap().get_mut(&operation).and_then(VecDeque::pop_front);
     match fault {
-        None if operation == "BatchExecuteStatement" => without_refused(&shared, &headers, &body).await,
+        None if operation == "BatchExecuteStatement" => match over_index(&shared, &body) {
+            Some(refusal) => refusal,
+            None => without_refused(&shared, &headers, &body).await,
+        },
+        None if operation == "ExecuteTransaction" => match refused_transaction(&shared, &body) {
+            Some(refusal) => refusal,
+            None => forward(&shared, &headers, &body).await.into_response(),
+        },
         None => forward(&shared, &headers, &body).await.into_response(),
         Some(Fault::Answers(text)) => (StatusCode::OK, text).into_response(),
         Some(Fault::WaitsForAnother) => {
@@ -121,6 +157,15 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             let (status, mut answer) = forward_statements(&shared, &headers, &request).await;
             let failed = json!({"Error": {"Code": code, "Message": "slow down"}});
             answer["Responses"].as_array_mut().unwrap().insert(at, failed);
+            (status, answer.to_string()).into_response()
+        }
+        Some(Fault::StatementsFailFrom { at, code }) => {
+            let mut request: Value = serde_json::from_slice(&body).unwrap();
+            let statements = request["Statements"].as_array_mut().unwrap();
+            let left_out = statements.split_off(at.min(statements.len()));
+            let (status, mut answer) = forward_statements(&shared, &headers, &request).await;
+            let failed = json!({"Error": {"Code": code, "Message": "slow down"}});
+            answer["Responses"].as_array_mut().unwrap().extend(left_out.iter().map(|_| failed.clone()));
             (status, answer.to_string()).into_response()
         }
         Some(Fault::KeysLeftOver) => {
@@ -161,17 +206,61 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     }
 }
 
+/// The refusal of a batch that has more for a key of the limited index than it takes now.
+fn over_index(shared: &Shared, body: &[u8]) -> Option<Response> {
+    let mut limit = shared.index.lock().unwrap();
+    let limit = limit.as_mut()?;
+    if limit.second.elapsed() >= Duration::from_secs(1) {
+        (limit.second, limit.taken) = (Instant::now(), HashMap::new());
+    }
+    let request: Value = serde_json::from_slice(body).unwrap();
+    let mut wanted: HashMap<String, usize> = HashMap::new();
+    let parameters = request["Statements"].as_array().unwrap().iter().filter_map(|one| one["Parameters"].as_array());
+    for key in parameters.flatten().filter_map(|value| value["S"].as_str()).filter(|key| key.starts_with(limit.keys)) {
+        *wanted.entry(key.to_owned()).or_default() += 1;
+    }
+    if wanted.iter().any(|(key, n)| limit.taken.get(key).copied().unwrap_or(0) + n > limit.units) {
+        limit.refused += 1;
+        let reason = json!({"reason": "IndexWriteKeyRangeThroughputExceeded",
+            "resource": format!("arn:aws:dynamodb:::table/t/index/{}", limit.name)});
+        let answer = json!({"__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException", "message": "slow down",
+            "throttlingReasons": [reason]});
+        return Some((StatusCode::BAD_REQUEST, answer.to_string()).into_response());
+    }
+    wanted.into_iter().for_each(|(key, n)| *limit.taken.entry(key).or_default() += n);
+    None
+}
+
+/// The answer to a transaction in which a statement is refused for good: nothing of it is applied.
+fn refused_transaction(shared: &Shared, body: &[u8]) -> Option<Response> {
+    let request: Value = serde_json::from_slice(body).unwrap();
+    let rules = shared.refused.lock().unwrap().clone();
+    let reasons: Vec<&str> = request["TransactStatements"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|statement| if is_refused(&rules, statement) { "ValidationError" } else { "None" })
+        .collect();
+    reasons.contains(&"ValidationError").then(|| {
+        let reasons: Vec<Value> = reasons.iter().map(|code| json!({"Code": code})).collect();
+        let answer = json!({"__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+            "Message": "refused", "CancellationReasons": reasons});
+        (StatusCode::BAD_REQUEST, answer.to_string()).into_response()
+    })
+}
+
+fn is_refused(rules: &[(&'static str, String)], statement: &Value) -> bool {
+    let (text, parameters) = (statement["Statement"].as_str().unwrap(), statement["Parameters"].to_string());
+    rules.iter().any(|(table, held)| text.contains(table) && parameters.contains(held))
+}
+
 /// Forwards the statements that no rule refuses, and answers for the others.
 async fn without_refused(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Response {
     let mut request: Value = serde_json::from_slice(body).unwrap();
     let rules = shared.refused.lock().unwrap().clone();
-    let is_refused = |statement: &Value| {
-        let (text, parameters) = (statement["Statement"].as_str().unwrap(), statement["Parameters"].to_string());
-        rules.iter().any(|(table, held)| text.contains(table) && parameters.contains(held))
-    };
     let statements = request["Statements"].as_array_mut().unwrap();
-    let refused: Vec<usize> = (0..statements.len()).filter(|at| is_refused(&statements[*at])).collect();
-    statements.retain(|statement| !is_refused(statement));
+    let refused: Vec<usize> = (0..statements.len()).filter(|at| is_refused(&rules, &statements[*at])).collect();
+    statements.retain(|statement| !is_refused(&rules, statement));
     let (status, mut answer) = forward_statements(shared, headers, &request).await;
     for at in refused {
         let failed = json!({"Error": {"Code": "ValidationError", "Message": "refused"}});

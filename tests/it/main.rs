@@ -11,10 +11,13 @@ mod examples;
 mod fault_proxy;
 mod field;
 mod generate;
+mod group;
+mod hot_index;
 mod ledger;
 mod log;
 mod manifest;
 mod policies;
+mod redelivery;
 mod reset;
 #[allow(dead_code)]
 mod running;

@@ -78,14 +78,20 @@ impl Running {
     }
 }
 
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+/// Looks again until something is found, a minute long.
+pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    until_some(look).await.unwrap_or_else(|| panic!("a minute without: {what}"))
+}
+
+/// The same; `None` where a minute went by.
+pub async fn until_some<T>(mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     for _ in 0..600 {
         if let Some(found) = look().await {
-            return found;
+            return Some(found);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("a minute without: {what}");
+    None
 }
 
 /// Waits until the ledger has an entry.

@@ -183,6 +183,15 @@ impl KafkaBroker {
         made.into_iter().for_each(|result| drop(result.expect("create topic")));
     }
 
+    /// Makes a topic of one partition that only this node holds, counted from 1.
+    pub async fn create_topic_on(&self, name: &str, node: usize) {
+        let replicas = [i32::try_from(node).expect("few")];
+        let assignment: [&[i32]; 1] = [&replicas];
+        let topic = NewTopic::new(name, 1, TopicReplication::Variable(&assignment)).set("min.insync.replicas", "1");
+        let made = self.admin().create_topics(&[topic], &options()).await.expect("create topic");
+        made.into_iter().for_each(|result| drop(result.expect("create topic")));
+    }
+
     pub async fn delete_topic(&self, name: &str) {
         let gone = self.admin().delete_topics(&[name], &options()).await.expect("delete topic");
         gone.into_iter().for_each(|result| drop(result.expect("delete topic")));
