@@ -1,7 +1,7 @@
 # `make help` lists the targets. All of them work from a fresh clone with git, make and a Rust toolchain; what else is
 # missing scripts/prepare.sh installs.
 .DEFAULT_GOAL := help
-.PHONY: help run test full model simulate mutations bench lint fmt fmt-check deny cases
+.PHONY: help run test full model simulate mutations faults bench lint fmt fmt-check deny cases
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ simulate: ## The simulation of faults with other seeds; SEEDS=N FIRST=N
 	@scripts/prepare.sh build
 	RECORDKEEPER_SIMULATE_SEEDS=$(or $(SEEDS),100000) RECORDKEEPER_SIMULATE_FIRST=$(or $(FIRST),10000) \
 		cargo test --locked --test simulation -- --nocapture
+
+faults: ## Rounds of faults on real brokers, Redis and several instances; ROUNDS=N SEED=FIRST
+	@scripts/prepare.sh test
+	@scripts/test-services.sh
+	RECORDKEEPER_FAULT_ROUNDS=$(or $(ROUNDS),20) RECORDKEEPER_FAULT_SEED=$(or $(SEED),1) \
+		cargo test --locked --test faults -- --nocapture
 
 mutations: ## Breaks each rule of the protocol in the code and shows that the tests notice
 	@scripts/prepare.sh test

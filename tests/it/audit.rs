@@ -9,7 +9,8 @@ use recordkeeper::store::dynamodb::record_digest;
 use serde_json::Value;
 
 use crate::deployment::{Deployment, Item, RUN_MAX, text};
-use crate::spine::{events_or, read_events};
+use crate::manifest::read_events;
+use crate::spine::events_or;
 
 /// What `verify --json` says.
 pub struct Verdict {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::deployment::{Deployment, Event, RUN_MAX, header, plain, text};
 use crate::fault_proxy::{Fault, FaultProxy};
-use crate::field::{Running, attested, page, until};
+use crate::running::{Running, attested, page, until};
 use crate::slow_relay::SlowRelay;
 use crate::{ledger, services};
 

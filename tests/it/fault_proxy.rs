@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -22,8 +23,16 @@ pub enum Fault {
     CutAfterApply,
     /// One statement is left out; its answer, inside a 200, is this code.
     StatementFails { at: usize, code: &'static str },
-    /// Half of the keys come back as unprocessed.
+    /// The statements from this one on are left out; their answers, inside a 200, are this code.
+    StatementsFailFrom { at: usize, code: &'static str },
+    /// Half of the keys, all of a single one, come back as unprocessed.
     KeysLeftOver,
+    /// Not applied; the call fails with this code, and the answer does not say of what.
+    CallFailsUnexplained { code: &'static str },
+    /// Not applied; the server has a fault of its own.
+    ServerFails,
+    /// Applied, and answered after this time.
+    AnswersAfter(Duration),
     /// Not applied; the whole call fails with this code.
     CallFails { code: &'static str },
     /// Not applied; answered by this text.
@@ -42,6 +51,7 @@ struct Shared {
     records: Mutex<HashMap<String, usize>>,
     away: AtomicBool,
     calls: Mutex<HashMap<String, usize>>,
+    index: Mutex<Option<IndexLimit>>,
     pair: Barrier,
 }
 
@@ -51,6 +61,18 @@ struct Refusal {
     table: &'static str,
     text: String,
     code: &'static str,
+}
+
+/// What each key of an index takes in a second.
+struct IndexLimit {
+    name: &'static str,
+    /// How its keys begin.
+    keys: &'static str,
+    units: usize,
+    second: Instant,
+    /// Taken in this second, by key.
+    taken: HashMap<String, usize>,
+    refused: usize,
 }
 
 /// A running proxy; stops when dropped.
@@ -78,6 +100,7 @@ impl FaultProxy {
             records: Mutex::default(),
             away: AtomicBool::new(false),
             calls: Mutex::default(),
+            index: Mutex::default(),
             pair: Barrier::new(2),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -93,7 +116,8 @@ impl FaultProxy {
         self.shared.faults.lock().unwrap().entry(operation.to_owned()).or_default().push_back(fault);
     }
 
-    /// From now on refuses, for good, each batched statement on this table that holds that text in a parameter.
+    /// From now on refuses, for good, each statement on this table that holds that text in a parameter; in a
+    /// transaction it is the whole that is refused.
     pub fn refuse(&self, table: &'static str, text: &str) {
         self.answer(table, text, "ValidationError");
     }
@@ -123,6 +147,23 @@ impl FaultProxy {
         self.shared.records.lock().unwrap().clone()
     }
 
+    /// From now on each key of this index (they begin with `keys`) takes so many statements a second; a batch with more is
+    /// refused as a whole, naming the index.
+    pub fn limit_index(&self, name: &'static str, keys: &'static str, units: usize) {
+        let (second, taken) = (Instant::now(), HashMap::new());
+        *self.shared.index.lock().unwrap() = Some(IndexLimit { name, keys, units, second, taken, refused: 0 });
+    }
+
+    /// How many calls the index's limit refused.
+    pub fn refused_by_index(&self) -> usize {
+        self.shared.index.lock().unwrap().as_ref().map_or(0, |limit| limit.refused)
+    }
+
+    /// How many faults are still to come to calls of this operation.
+    pub fn left(&self, operation: &str) -> usize {
+        self.shared.faults.lock().unwrap().get(operation).map_or(0, VecDeque::len)
+    }
+
     /// How many calls of this operation have come.
     pub fn calls(&self, operation: &str) -> usize {
         self.shared.calls.lock().unwrap().get(operation).copied().unwrap_or(0)
@@ -139,7 +180,14 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     }
     let fault = shared.faults.lock().unwrap().get_mut(&operation).and_then(VecDeque::pop_front);
     match fault {
-        None if operation == "BatchExecuteStatement" => without_refused(&shared, &headers, &body).await,
+        None if operation == "BatchExecuteStatement" => match over_index(&shared, &body) {
+            Some(refusal) => refusal,
+            None => without_refused(&shared, &headers, &body).await,
+        },
+        None if operation == "ExecuteTransaction" => match refused_transaction(&shared, &body) {
+            Some(refusal) => refusal,
+            None => forward(&shared, &headers, &body).await.into_response(),
+        },
         None => forward(&shared, &headers, &body).await.into_response(),
         Some(Fault::Answers(text)) => (StatusCode::OK, text).into_response(),
         Some(Fault::WaitsForAnother) => {
@@ -155,24 +203,51 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         Some(Fault::StatementFails { at, code }) => {
             let mut request: Value = serde_json::from_slice(&body).unwrap();
             let statements = request["Statements"].as_array_mut().unwrap();
+            let at = at.min(statements.len() - 1);
             statements.remove(at);
             let (status, mut answer) = forward_statements(&shared, &headers, &request).await;
             let failed = json!({"Error": {"Code": code, "Message": "slow down"}});
             answer["Responses"].as_array_mut().unwrap().insert(at, failed);
             (status, answer.to_string()).into_response()
         }
+        Some(Fault::StatementsFailFrom { at, code }) => {
+            let mut request: Value = serde_json::from_slice(&body).unwrap();
+            let statements = request["Statements"].as_array_mut().unwrap();
+            let left_out = statements.split_off(at.min(statements.len()));
+            let (status, mut answer) = forward_statements(&shared, &headers, &request).await;
+            let failed = json!({"Error": {"Code": code, "Message": "slow down"}});
+            answer["Responses"].as_array_mut().unwrap().extend(left_out.iter().map(|_| failed.clone()));
+            (status, answer.to_string()).into_response()
+        }
         Some(Fault::KeysLeftOver) => {
             let mut request: Value = serde_json::from_slice(&body).unwrap();
             let (table, wanted) = request["RequestItems"].as_object_mut().unwrap().iter_mut().next().unwrap();
             let table = table.clone();
-            let keys = wanted["Keys"].as_array_mut().unwrap();
-            let left = keys.split_off(keys.len() / 2);
             let mut unprocessed = wanted.clone();
-            unprocessed["Keys"] = left.into();
-            let (status, answer) = forward(&shared, &headers, request.to_string().as_bytes()).await;
-            let mut answer: Value = serde_json::from_slice(&answer).unwrap();
+            let keys = wanted["Keys"].as_array_mut().unwrap();
+            unprocessed["Keys"] = keys.split_off(keys.len() / 2).into();
+            let (status, mut answer) = if keys.is_empty() {
+                (StatusCode::OK, json!({"Responses": { table.clone(): [] }}))
+            } else {
+                let (status, answer) = forward(&shared, &headers, request.to_string().as_bytes()).await;
+                (status, serde_json::from_slice(&answer).unwrap())
+            };
             answer["UnprocessedKeys"] = json!({ table: unprocessed });
             (status, answer.to_string()).into_response()
+        }
+        Some(Fault::CallFailsUnexplained { code }) => {
+            let answer = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "spoiled"});
+            (StatusCode::BAD_REQUEST, answer.to_string()).into_response()
+        }
+        Some(Fault::ServerFails) => {
+            let answer =
+                json!({"__type": "com.amazonaws.dynamodb.v20120810#InternalServerError", "message": "spoiled"});
+            (StatusCode::INTERNAL_SERVER_ERROR, answer.to_string()).into_response()
+        }
+        Some(Fault::AnswersAfter(time)) => {
+            let answer = forward(&shared, &headers, &body).await;
+            tokio::time::sleep(time).await;
+            answer.into_response()
         }
         Some(Fault::CallFails { code }) => {
             let answer = json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "spoiled",
@@ -180,6 +255,53 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             (StatusCode::BAD_REQUEST, answer.to_string()).into_response()
         }
     }
+}
+
+/// The refusal of a batch that has more for a key of the limited index than it takes now.
+fn over_index(shared: &Shared, body: &[u8]) -> Option<Response> {
+    let mut limit = shared.index.lock().unwrap();
+    let limit = limit.as_mut()?;
+    if limit.second.elapsed() >= Duration::from_secs(1) {
+        (limit.second, limit.taken) = (Instant::now(), HashMap::new());
+    }
+    let request: Value = serde_json::from_slice(body).unwrap();
+    let mut wanted: HashMap<String, usize> = HashMap::new();
+    let parameters = request["Statements"].as_array().unwrap().iter().filter_map(|one| one["Parameters"].as_array());
+    for key in parameters.flatten().filter_map(|value| value["S"].as_str()).filter(|key| key.starts_with(limit.keys)) {
+        *wanted.entry(key.to_owned()).or_default() += 1;
+    }
+    if wanted.iter().any(|(key, n)| limit.taken.get(key).copied().unwrap_or(0) + n > limit.units) {
+        limit.refused += 1;
+        let reason = json!({"reason": "IndexWriteKeyRangeThroughputExceeded",
+            "resource": format!("arn:aws:dynamodb:::table/t/index/{}", limit.name)});
+        let answer = json!({"__type": "com.amazonaws.dynamodb.v20120810#ThrottlingException", "message": "slow down",
+            "throttlingReasons": [reason]});
+        return Some((StatusCode::BAD_REQUEST, answer.to_string()).into_response());
+    }
+    wanted.into_iter().for_each(|(key, n)| *limit.taken.entry(key).or_default() += n);
+    None
+}
+
+/// The answer to a transaction in which a statement is refused for good: nothing of it is applied.
+fn refused_transaction(shared: &Shared, body: &[u8]) -> Option<Response> {
+    let request: Value = serde_json::from_slice(body).unwrap();
+    let statements = request["TransactStatements"].as_array().unwrap();
+    let reasons: Vec<&str> =
+        statements.iter().map(|statement| code_by_rule(shared, statement).unwrap_or("None")).collect();
+    reasons.iter().any(|code| *code != "None").then(|| {
+        let reasons: Vec<Value> = reasons.iter().map(|code| json!({"Code": code})).collect();
+        let answer = json!({"__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+            "Message": "refused", "CancellationReasons": reasons});
+        (StatusCode::BAD_REQUEST, answer.to_string()).into_response()
+    })
+}
+
+/// What the rules answer a statement by.
+fn code_by_rule(shared: &Shared, statement: &Value) -> Option<&'static str> {
+    let (text, parameters) = (statement["Statement"].as_str().unwrap(), statement["Parameters"].to_string());
+    let rules = shared.refused.lock().unwrap();
+    let rule = rules.iter().find(|rule| text.contains(rule.table) && parameters.contains(&rule.text));
+    rule.map(|rule| rule.code)
 }
 
 /// Forwards the statements that no rule refuses, and answers for the others.
@@ -201,9 +323,7 @@ async fn without_refused(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> R
 
 /// What a statement is answered by instead of by the server.
 fn code_of(shared: &Shared, statement: &Value) -> Option<&'static str> {
-    let (text, parameters) = (statement["Statement"].as_str().unwrap(), statement["Parameters"].to_string());
-    let rules = shared.refused.lock().unwrap();
-    let rule = rules.iter().find(|rule| text.contains(rule.table) && parameters.contains(&rule.text));
+    let (text, rule) = (statement["Statement"].as_str().unwrap(), code_by_rule(shared, statement));
     let record = statement["Parameters"].as_array().unwrap().iter().filter_map(|value| value["S"].as_str());
     let record =
         record.filter(|_| text.contains("wallet_records")).find(|text| text.contains('|') && text.starts_with('/'));
@@ -216,7 +336,7 @@ fn code_of(shared: &Shared, statement: &Value) -> Option<&'static str> {
     }
     let percent = shared.refused_once.load(Ordering::SeqCst);
     let chosen = || record.is_some_and(|record| record.bytes().map(usize::from).sum::<usize>() * 37 % 100 < percent);
-    rule.map(|rule| rule.code).or_else(|| (first && chosen()).then_some("InternalServerError"))
+    rule.or_else(|| (first && chosen()).then_some("InternalServerError"))
 }
 
 /// The answer to what is left of a batch, which may be nothing.

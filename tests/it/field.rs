@@ -1,6 +1,6 @@
 //! Further faults from the field, tried on the running product: signals, secrets, schemas, sizes, frames.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -9,10 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use rdkafka::message::Message;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::Child;
 
 use crate::deployment::{Deployment, Event, Item, header, plain, run_of, text};
 use crate::fault_proxy::{Fault, FaultProxy};
+pub use crate::running::{ENDS_WITHIN, Running, attested, page, until};
 use crate::services;
 use crate::slow_relay::SlowRelay;
 
@@ -21,112 +21,11 @@ const WALLET: &str = "evm:1:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed";
 /// Nothing listens there: the port is reserved.
 const CLOSED: &str = "127.0.0.1:1";
 
-/// The drain deadline of these tests (2 s), the product's last grace (8 s), and as much again for a busy machine.
-const ENDS_WITHIN: Duration = Duration::from_secs(20);
-
 fn transaction(id: &str, wallet: &str, error: &str) -> Event {
     let value = json!({"specversion": "1.0", "id": id, "source": "/field", "type": "transaction.failed",
         "time": "2026-01-05T10:00:00Z",
         "data": {"transaction_id": "t", "wallet_id": wallet, "amount": "1", "asset": "ETH", "error": error}});
     Event::new("transaction-events", "k", value.to_string())
-}
-
-/// A process whose standard error goes to a file, so that a test can read along.
-pub struct Running {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Running {
-    pub fn start(deployment: &Deployment, log: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let log = deployment.dir.join(log);
-        let mut command = deployment.command(args);
-        command.envs(env.iter().copied());
-        command.stdout(std::process::Stdio::piped()).stderr(std::fs::File::create(&log).unwrap());
-        Self { child: command.spawn().unwrap(), log }
-    }
-
-    pub fn stderr(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-
-    /// Waits until the log has a line with this text; gives the line.
-    pub async fn line_with(&self, wanted: &str) -> String {
-        until(wanted, async || self.stderr().lines().find(|line| line.contains(wanted)).map(str::to_owned)).await
-    }
-
-    pub async fn admin(&self) -> String {
-        let line: Value = serde_json::from_str(&self.line_with("admin port listens").await).unwrap();
-        line["address"].as_str().unwrap().to_owned()
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id().expect("it runs")
-    }
-
-    pub async fn terminate(&self) {
-        self.signal("-TERM").await;
-    }
-
-    pub async fn signal(&self, signal: &str) {
-        let sent = tokio::process::Command::new("kill").args([signal, &self.pid().to_string()]).status().await;
-        assert!(sent.unwrap().success());
-    }
-
-    /// Whether each of its threads was stopped by a signal.
-    pub fn is_stopped(&self) -> bool {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
-        tasks.flatten().all(|task| {
-            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
-            // The name before the state may hold anything but is the only thing in parentheses.
-            stat.rsplit_once(") ").unwrap().1.starts_with('T')
-        })
-    }
-
-    /// As kill -9 does.
-    pub async fn kill(mut self) {
-        self.child.kill().await.unwrap();
-    }
-
-    /// The exit code and standard output, once it ended within its deadline.
-    pub async fn ended(mut self) -> (Option<i32>, String) {
-        let mut stdout = self.child.stdout.take().unwrap();
-        let mut text = String::new();
-        let ends = async {
-            stdout.read_to_string(&mut text).await.unwrap();
-            self.child.wait().await.unwrap()
-        };
-        let Ok(status) = tokio::time::timeout(ENDS_WITHIN, ends).await else { panic!("still runs: {}", self.stderr()) };
-        (status.code(), text)
-    }
-}
-
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    for _ in 0..600 {
-        if let Some(found) = look().await {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    panic!("a minute without: {what}");
-}
-
-/// Waits until the ledger has an entry.
-pub async fn attested(deployment: &Deployment) {
-    until("an attestation", async || {
-        deployment.scan("ledger").await.iter().any(|item| item.contains_key("outcomes")).then_some(())
-    })
-    .await;
-}
-
-/// Status line, headers and body of a page.
-pub async fn page(address: &str, path: &str) -> String {
-    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-    connection.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.unwrap();
-    answer
 }
 
 /// c-22: told to stop right after its start, with brokers and without, it ends in time and has nothing left undone.

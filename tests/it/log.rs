@@ -5,7 +5,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use serde_json::json;
 
 use crate::deployment::{Deployment, Event, RUN_MAX, text};
-use crate::field::{Running, until};
+use crate::running::{Running, until};
 use crate::{ledger, services};
 
 fn transaction(id: &str) -> String {
@@ -114,7 +114,7 @@ async fn aborted_records_and_markers_are_holes() {
     let address = service.admin().await;
     let lag = "recordkeeper_lag{";
     until("no lag", async || {
-        let page = crate::field::page(&address, "/metrics").await;
+        let page = crate::running::page(&address, "/metrics").await;
         let mine: Vec<&str> =
             page.lines().filter(|line| line.starts_with(lag) && line.contains("transaction-events")).collect();
         (!mine.is_empty() && mine.iter().all(|line| line.ends_with(" 0"))).then_some(())

@@ -9,17 +9,25 @@ mod dedupe;
 mod deployment;
 mod durability;
 mod examples;
+#[allow(dead_code)]
 mod fault_proxy;
 mod field;
 mod generate;
+mod group;
+mod hot_index;
 mod ledger;
 mod log;
+mod manifest;
 mod outages;
 mod poison;
 mod policies;
+mod redelivery;
 mod redrive;
 mod replay;
 mod reset;
+#[allow(dead_code)]
+mod running;
+#[allow(dead_code)]
 mod services;
 mod slow_relay;
 mod source;

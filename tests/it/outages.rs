@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::bad_redis::{BadRedis, Mode};
 use crate::deployment::{Deployment, Event, text};
 use crate::fault_proxy::FaultProxy;
-use crate::field::{Running, attested, page, until};
+use crate::running::{Running, attested, page, until};
 use crate::{ledger, services};
 
 fn event(partition: i32, id: &str) -> Event {
@@ -190,7 +190,7 @@ async fn what_the_store_leaves_over_alone_is_tried_again_and_a_stuck_item_stops_
 /// c-33: the brokers go away and come back: alive all the while, not ready meanwhile, and it goes on by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_brokers_it_is_alive_and_not_ready_and_goes_on_once_they_are_back() {
-    let mut broker = services::KafkaBroker::start().await;
+    let broker = services::KafkaBroker::start().await;
     let deployment = Deployment::start_on(&broker, "c33", "wallets", 2).await;
     deployment.publish(&events(0, "before", 0..10)).await;
     let run = Running::start(&deployment, "run.log", &["run"], &[]);
@@ -205,7 +205,7 @@ async fn without_brokers_it_is_alive_and_not_ready_and_goes_on_once_they_are_bac
     .await;
     assert!(state == "not_ready" && !reason.is_empty(), "{state} {reason}");
     assert_alive(&admin).await;
-    broker.back().await;
+    broker.restart_killed().await;
     until("ready again", async || readiness(&admin).await.0.then_some(())).await;
     assert_alive(&admin).await;
     deployment.publish(&events(1, "after", 0..10)).await;
@@ -233,14 +233,14 @@ async fn a_stopped_process_answers_no_probe_and_doubles_nothing_when_it_wakes_up
     let stopped = Running::start(&deployment, "stopped.log", &["run"], &env);
     let admin = stopped.admin().await;
     attested(&deployment).await;
-    stopped.signal("-STOP").await;
+    stopped.signal("STOP").await;
     until("all of its threads to stop", async || stopped.is_stopped().then_some(())).await;
     let probe = tokio::time::timeout(Duration::from_secs(1), page(&admin, "/livez")).await;
     assert!(probe.is_err(), "a probe gets no answer: {probe:?}");
     let other = Running::start(&deployment, "other.log", &["run"], &env);
     deployment.publish(&[events(0, "e", 3000..3050), events(1, "f", 3000..3050)].concat()).await;
     all_committed(&deployment, 6100).await;
-    stopped.signal("-CONT").await;
+    stopped.signal("CONT").await;
     until("alive again", async || page(&admin, "/livez").await.starts_with("HTTP/1.1 200").then_some(())).await;
     deployment.publish(&[events(0, "e", 3050..3100), events(1, "f", 3050..3100)].concat()).await;
     all_committed(&deployment, 6200).await;

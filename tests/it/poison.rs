@@ -4,8 +4,8 @@ use rdkafka::Message as _;
 use serde_json::{Value, json};
 
 use crate::deployment::{Deployment, Event, header};
-use crate::field::{Running, page, until};
 use crate::ledger;
+use crate::running::{Running, page, until};
 
 /// A small window, so that a few events show it.
 const LIMIT: [(&str, &str); 3] = [

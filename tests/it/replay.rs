@@ -6,8 +6,8 @@ use rdkafka::Message as _;
 use serde_json::{Value, json};
 
 use crate::deployment::{Deployment, Event, RUN_MAX, Run, header, plain, run_of};
-use crate::field::{Running, attested, until};
 use crate::ledger;
+use crate::running::{Running, attested, until};
 
 const WALLET: &str = "evm:1:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed";
 

@@ -1,8 +1,8 @@
 //! `reset`: a group is moved, forward and back, with a reason, on record.
 
 use crate::deployment::{Deployment, Event, RUN_MAX, text};
-use crate::field::{Running, attested};
 use crate::ledger;
+use crate::running::{Running, attested};
 
 struct Answer {
     code: Option<i32>,

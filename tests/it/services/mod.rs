@@ -75,6 +75,12 @@ fn start(command: &mut Command, log: &Path) -> u32 {
     starting.recv().expect("starter").unwrap_or_else(|error| panic!("run scripts/test-services.sh first: {error}"))
 }
 
+/// As kill -9 does.
+async fn kill(pid: u32) {
+    let killed = tokio::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().await;
+    assert!(killed.expect("kill").success(), "process {pid}");
+}
+
 #[tokio::test]
 async fn a_service_is_started_once() {
     let (one, other) = tokio::join!(redis(), redis());
