@@ -101,7 +101,7 @@ async fn a_run_until_idle_fails_on_a_poisoned_route_and_names_it() {
     assert!(letters.iter().all(|letter| letter.payload().is_some_and(|value| value.starts_with(b"{\"no\""))));
 }
 
-/// A refusal here and there, and what a run reads again, is no poison.
+/// A refusal here and there is no poison, and what the ledger holds does not count.
 #[tokio::test(flavor = "multi_thread")]
 async fn some_refused_events_and_those_that_the_ledger_holds_stop_nothing() {
     let deployment = Deployment::start("poison-some", "wallets", 1).await;
@@ -115,4 +115,11 @@ async fn some_refused_events_and_those_that_the_ledger_holds_stop_nothing() {
     let run = deployment.run_with(&strict).await;
     assert_eq!((run.code, run.count("consumed")), (Some(0), 80), "{}", run.stderr);
     assert_eq!(deployment.read_topic(&deployment.dead_letters).len(), 40, "no second letter");
+    // Nor do they speak for those that come after them.
+    deployment.reset_to_start("transaction-events", 1);
+    deployment.publish(&changed(0, 100..130)).await;
+    let run = deployment.run_with(&strict).await;
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("10 of the last 10 events were refused"), "{}", run.stderr);
+    assert_eq!(deployment.read_topic(&deployment.dead_letters).len(), 49);
 }
