@@ -28,6 +28,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
         Command::Tables(args) => on_runtime(cli::tables::tables(global, args)),
         Command::Get(args) => on_runtime(cli::get::get(global, args)),
         Command::Reset(args) => on_runtime(cli::reset::reset(global, args)),
+        Command::NewEpoch(args) => on_runtime(cli::new_epoch::new_epoch(global, args)),
         Command::Verify(args) => on_runtime(cli::verify::verify(global, args)),
         Command::Generate(args) => on_runtime(cli::generate::generate(global, args)),
         Command::Health(args) => cli::health::health(global, args),

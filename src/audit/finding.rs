@@ -1,5 +1,6 @@
 //! What an audit finds.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde_json::json;
@@ -42,11 +43,13 @@ pub enum Kind {
     RecordsDiffer,
     /// A record that no entry attests, by right as far as can be told.
     Unattested,
+    /// Something about a chain that is on record: it was marked as broken, or left behind for a new epoch.
+    OnRecord,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Gap,
         Self::Overlap,
         Self::Link,
@@ -62,6 +65,7 @@ impl Kind {
         Self::RecordsMissing,
         Self::RecordsDiffer,
         Self::Unattested,
+        Self::OnRecord,
     ];
 
     /// The name that is shown.
@@ -82,12 +86,13 @@ impl Kind {
             Self::RecordsMissing => "records_missing",
             Self::RecordsDiffer => "records_differ",
             Self::Unattested => "unattested",
+            Self::OnRecord => "on_record",
         }
     }
 
     /// Whether something is wrong; else it is only worth knowing.
     pub fn is_fault(self) -> bool {
-        self != Self::Unattested
+        !matches!(self, Self::Unattested | Self::OnRecord)
     }
 }
 
@@ -155,11 +160,29 @@ impl fmt::Display for Finding {
 pub struct Findings {
     shown: Vec<Finding>,
     counts: [u64; Kind::ALL.len()],
+    /// Chains that were left behind for a new epoch: what is wrong with them is on record.
+    closed: HashSet<String>,
 }
 
 impl Findings {
+    /// What is found of this chain is on record.
+    pub(super) fn close(&mut self, chain: String) {
+        let found = self.shown.extract_if(.., |finding| finding.chain.as_ref() == Some(&chain)).collect::<Vec<_>>();
+        self.closed.insert(chain);
+        for finding in found {
+            if let Some(count) = self.counts.get_mut(finding.kind as usize) {
+                *count -= 1;
+            }
+            self.push(finding);
+        }
+    }
+
     /// Adds one.
-    pub fn push(&mut self, finding: Finding) {
+    pub fn push(&mut self, mut finding: Finding) {
+        if finding.chain.as_ref().is_some_and(|chain| self.closed.contains(chain)) && finding.kind != Kind::OnRecord {
+            finding.detail = format!("{}: {}", finding.kind.name(), finding.detail);
+            finding.kind = Kind::OnRecord;
+        }
         if let Some(count) = self.counts.get_mut(finding.kind as usize) {
             *count += 1;
         }

@@ -17,7 +17,7 @@ use crate::store::dynamodb::KeptRecord;
 use chains::{AuditEntry, ChainIndex, Fate, Place};
 use sums::{Class, Part};
 
-pub use chains::Chains;
+pub use chains::{Chains, SoundPrefix};
 pub use finding::{Finding, Findings, Kind};
 
 /// Records that do not fit their digest, and that other differences may be explained by, at most.

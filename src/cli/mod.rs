@@ -12,6 +12,7 @@ mod embedded;
 pub mod generate;
 pub mod get;
 pub mod health;
+pub mod new_epoch;
 mod ready;
 pub mod reference;
 pub mod reset;
@@ -128,6 +129,8 @@ pub enum Command {
     Get(GetArgs),
     /// Move a group to another position of a topic, on record in the ledger
     Reset(ResetArgs),
+    /// Leave a partition's broken ledger chain behind, on record, and begin a new one
+    NewEpoch(NewEpochArgs),
     /// Audit the records and the ledger: whether each bears the other out
     Verify(VerifyArgs),
     /// Generate sample events
@@ -287,6 +290,26 @@ impl std::str::FromStr for ResetTo {
     }
 }
 
+/// Arguments of `new-epoch`.
+#[derive(Clone, Debug, Args)]
+pub struct NewEpochArgs {
+    /// The topic
+    #[arg(long)]
+    pub topic: String,
+    /// The partition
+    #[arg(long, value_name = "NUMBER")]
+    pub partition: u32,
+    /// The offset that the new chain begins with; by default, where the old one is no longer sound
+    #[arg(long, value_name = "OFFSET")]
+    pub from: Option<u64>,
+    /// Why; it stays in the ledger
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Do it; without, only what would be done is shown
+    #[arg(long)]
+    pub execute: bool,
+}
+
 /// Arguments of `verify`.
 #[derive(Clone, Debug, Args)]
 pub struct VerifyArgs {
@@ -299,6 +322,9 @@ pub struct VerifyArgs {
     /// The public key that the heads were signed with the other half of: Ed25519, PEM
     #[arg(long, value_name = "FILE", requires = "heads")]
     pub heads_key: Option<PathBuf>,
+    /// Mark the chains that faults were found in as broken: no instance reads their partitions any more, until a new epoch
+    #[arg(long)]
+    pub mark_broken: bool,
     /// Read units a second that it may take, over both tables; as many as the tables give by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub read_units: Option<u32>,

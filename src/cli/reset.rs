@@ -73,7 +73,7 @@ pub async fn reset(global: &GlobalArgs, args: &ResetArgs) -> Result<ExitCode, an
 }
 
 /// The one pipeline that reads a topic.
-fn of_topic<'a>(pipelines: &'a [Pipeline], topic: &str) -> Result<&'a Pipeline, String> {
+pub(super) fn of_topic<'a>(pipelines: &'a [Pipeline], topic: &str) -> Result<&'a Pipeline, String> {
     let mut reading = pipelines.iter().filter(|pipeline| pipeline.topics().iter().any(|read| read == topic));
     match (reading.next(), reading.next()) {
         (Some(one), None) => Ok(one),
@@ -84,10 +84,13 @@ fn of_topic<'a>(pipelines: &'a [Pipeline], topic: &str) -> Result<&'a Pipeline, 
     }
 }
 
+pub(super) fn check_reason(reason: &str) -> Result<(), String> {
+    let given = !reason.trim().is_empty() && reason.len() <= 1024;
+    if given { Ok(()) } else { Err("--reason: say why, in 1 to 1024 bytes; it stays in the ledger".to_owned()) }
+}
+
 fn check_args(args: &ResetArgs) -> Result<(), String> {
-    if args.reason.trim().is_empty() || args.reason.len() > 1024 {
-        return Err("--reason: say why, in 1 to 1024 bytes; it stays in the ledger".to_owned());
-    }
+    check_reason(&args.reason)?;
     if matches!(args.to, ResetTo::Offset(_)) && args.partition.len() != 1 {
         return Err("--to OFFSET is an offset of one partition: give exactly one --partition".to_owned());
     }
@@ -120,14 +123,20 @@ async fn plan(
     };
     let mut planned = Vec::with_capacity(places.len());
     for (place, to) in places.into_iter().zip(wanted) {
-        let chain = Chain { group: pipeline.group().into(), partition: place.partition.clone(), epoch: 0 };
-        let end = again(|| dynamo.end(&chain)).await?;
-        let (ledger_begin, ledger_end, previous) = match end {
-            Some(end) => {
+        let mut chain = Chain { group: pipeline.group().into(), partition: place.partition.clone(), epoch: 0 };
+        let opening = again(|| dynamo.opening(&chain)).await?;
+        chain.epoch = opening.epoch;
+        if let Some(why) = opening.broken {
+            let partition = &place.partition;
+            return Ok(Err(format!("{partition}: its ledger chain is broken ({why}): see `recordkeeper new-epoch`")));
+        }
+        let (ledger_begin, ledger_end, previous) = match (opening.end, opening.begin) {
+            (Some(end), _) => {
                 let first = again(|| dynamo.entries(&chain, Position::Begin, 1)).await?;
                 (first.first().map_or(end.position, |entry| entry.from), end.position, end.digest)
             }
-            None => {
+            (None, Some(begin)) => (begin, begin, Digest::of(b"")),
+            (None, None) => {
                 let Some(item) = again(|| dynamo.find_start_item(&chain)).await? else {
                     let topic = &args.topic;
                     return Ok(Err(format!(
@@ -267,7 +276,8 @@ fn rows(planned: &[Planned]) -> Vec<[String; 6]> {
     std::iter::once(head).chain(planned.iter().map(row)).collect()
 }
 
-async fn blocking<V: Send + 'static>(
+/// Asks the cluster, with a deadline.
+pub(super) async fn blocking<V: Send + 'static>(
     group: &Arc<GroupPlace>,
     ask: impl FnOnce(&GroupPlace) -> Result<V, String> + Send + 'static,
 ) -> anyhow::Result<V> {
