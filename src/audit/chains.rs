@@ -47,12 +47,12 @@ impl AuditEntry {
         self.spans.get(at).map_or(Fate::Other, |(_, fate)| *fate)
     }
 
-    /// The offsets that are called recorded.
-    pub fn recorded(&self) -> impl Iterator<Item = u64> + '_ {
+    /// The offsets that are called recorded, as ranges.
+    pub fn recorded(&self) -> impl Iterator<Item = std::ops::Range<u64>> + '_ {
         let begin = self.from.next_offset();
         let starts = std::iter::once(0).chain(self.spans.iter().map(|(end, _)| *end));
         let spans = starts.zip(&self.spans).filter(|(_, (_, fate))| *fate == Fate::Recorded);
-        spans.flat_map(move |(start, (end, _))| begin + start..begin + end)
+        spans.map(move |(start, (end, _))| begin + start..begin + end)
     }
 }
 

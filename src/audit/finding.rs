@@ -39,17 +39,21 @@ pub enum Kind {
     RecordForeign,
     /// Records of an entry are not there.
     RecordsMissing,
+    /// A record is not there, as the source says.
+    RecordMissing,
     /// Records of an entry are others than it attested.
     RecordsDiffer,
     /// A record that no entry attests, by right as far as can be told.
     Unattested,
+    /// Something could not be held against the source.
+    NotCompared,
     /// Something about a chain that is on record: it was marked as broken, or left behind for a new epoch.
     OnRecord,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Gap,
         Self::Overlap,
         Self::Link,
@@ -63,8 +67,10 @@ impl Kind {
         Self::RecordUnreadable,
         Self::RecordForeign,
         Self::RecordsMissing,
+        Self::RecordMissing,
         Self::RecordsDiffer,
         Self::Unattested,
+        Self::NotCompared,
         Self::OnRecord,
     ];
 
@@ -84,15 +90,17 @@ impl Kind {
             Self::RecordUnreadable => "record_unreadable",
             Self::RecordForeign => "record_foreign",
             Self::RecordsMissing => "records_missing",
+            Self::RecordMissing => "record_missing",
             Self::RecordsDiffer => "records_differ",
             Self::Unattested => "unattested",
+            Self::NotCompared => "not_compared",
             Self::OnRecord => "on_record",
         }
     }
 
     /// Whether something is wrong; else it is only worth knowing.
     pub fn is_fault(self) -> bool {
-        !matches!(self, Self::Unattested | Self::OnRecord)
+        !matches!(self, Self::Unattested | Self::NotCompared | Self::OnRecord)
     }
 }
 

@@ -20,6 +20,7 @@ pub mod run;
 mod table;
 pub mod tables;
 pub mod verify;
+mod verify_source;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -322,6 +323,9 @@ pub struct VerifyArgs {
     /// The public key that the heads were signed with the other half of: Ed25519, PEM
     #[arg(long, value_name = "FILE", requires = "heads")]
     pub heads_key: Option<PathBuf>,
+    /// Hold entries whose records differ against the source, as far as it has their events: names the records by their keys
+    #[arg(long)]
+    pub source: bool,
     /// Mark the chains that faults were found in as broken: no instance reads their partitions any more, until a new epoch
     #[arg(long)]
     pub mark_broken: bool,

@@ -14,7 +14,7 @@ use crate::store::Retry;
 use crate::store::dynamodb::{Dynamo, Item, ScanPlace, Table, Value, kept_record};
 
 use super::again::again;
-use super::{EXIT_USAGE, GlobalArgs, VerifyArgs, backends, run, show};
+use super::{EXIT_USAGE, GlobalArgs, VerifyArgs, backends, check, run, show, verify_source};
 
 /// What a mark says of why, at most.
 const REASON_CHARS_MAX: usize = 500;
@@ -26,6 +26,11 @@ pub async fn verify(global: &GlobalArgs, args: &VerifyArgs) -> Result<ExitCode, 
     let loaded = match global.load([]) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
+    };
+    let pipelines = match args.source.then(|| check::pipelines(global, &loaded.settings)) {
+        Some(None) => return Ok(ExitCode::from(EXIT_USAGE)),
+        Some(pipelines) => pipelines,
+        None => None,
     };
     let mut chains = Chains::default();
     // Before the ledger is read, so that what they say lies in it.
@@ -40,7 +45,11 @@ pub async fn verify(global: &GlobalArgs, args: &VerifyArgs) -> Result<ExitCode, 
         _ => None,
     };
     let dynamo = backends::dynamo(&loaded.settings, None, 1, None).await?;
-    let report = audit(&dynamo, args, chains).await?;
+    let mut report = audit(&dynamo, args, chains).await?;
+    if let Some(pipelines) = &pipelines {
+        let suspects = std::mem::take(&mut report.suspects);
+        verify_source::compare(&loaded.settings, pipelines, &dynamo, &suspects, &mut report.findings).await?;
+    }
     show(&shown(&report, heads.as_ref(), args.json)?)?;
     if args.mark_broken {
         mark_broken(&dynamo, &report).await?;

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use crate::event::ids::escape_into;
-use crate::event::{Digest, PartitionRef, Position};
+use crate::event::ids::{escape_into, unescape};
+use crate::event::{Digest, Partition, PartitionRef, Position};
 use crate::store::Retry;
 
 pub use dynamodb::read_kept;
@@ -38,6 +38,14 @@ impl Chain {
         key.push('|');
         key.push_str(&self.epoch.to_string());
         key
+    }
+
+    /// The inverse of [`Chain::key`]; `None` for any other text.
+    pub fn from_key(key: &str) -> Option<Self> {
+        let parts: Vec<String> = key.split('|').map(unescape).collect::<Option<_>>()?;
+        let [group, cluster, topic, topic_id, topic_epoch, name, epoch] = <[String; 7]>::try_from(parts).ok()?;
+        let partition = Partition { cluster, topic, topic_id, epoch: topic_epoch.parse().ok()?, name };
+        Some(Self { group: group.into(), partition: Arc::new(partition), epoch: epoch.parse().ok()? })
     }
 
     /// What the chains of all epochs share: the key without its last part.

@@ -346,6 +346,54 @@ async fn tables_that_are_not_there_end_it_with_their_name() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("no-such-ledger"), "{output:?}");
 }
 
+/// Held against the source, what is missing or altered has its key; where the source no longer has it, that is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_source_names_missing_and_altered_records_while_it_has_their_events() {
+    let deployment = Deployment::start("audit-source", "wallets", 2).await;
+    deployment.publish(&transactions(0..20)).await;
+    assert_eq!(deployment.run_until_idle().await.code, Some(0));
+    let tampering = Tampering::with(deployment).await;
+    let deployment = &tampering.deployment;
+    let records = deployment.scan("wallet_records").await;
+    let the = |id: &str| records.iter().find(|record| text(record, "event_id") == id).unwrap();
+    tampering.delete("wallet_records", the("6")).await;
+    let mut altered = the("11").clone();
+    altered.insert("occurred_at".to_owned(), s("2020-01-02T03:04:05.678901Z"));
+    tampering.put("wallet_records", with_its_digest(altered)).await;
+    let without = verify(deployment, &[]).await;
+    assert_eq!(sorted(without.found), ["records_differ 0-9", "records_missing 0-9"]);
+    let with = verify(deployment, &["--source"]).await;
+    assert_eq!(with.code, Some(1), "{}", with.text);
+    let expected = ["record_altered /bank|11", "record_missing /bank|6", "records_differ 0-9", "records_missing 0-9"];
+    assert_eq!(sorted(with.found), expected, "{}", with.text);
+    assert!(with.text.contains("differs from its event at offset 5 in occurred_at"), "{}", with.text);
+
+    let topic = deployment.topic("transaction-events");
+    for partition in [0, 1] {
+        crate::services::kafka().await.delete_records(&topic, partition, 5).await;
+    }
+    let later = verify(deployment, &["--source"]).await;
+    let expected = [
+        "not_compared 0-9",
+        "not_compared 0-9",
+        "record_altered /bank|11",
+        "records_differ 0-9",
+        "records_missing 0-9",
+    ];
+    assert_eq!(sorted(later.found), expected, "{}", later.text);
+    assert!(later.text.contains("no longer holds offsets below 5"), "{}", later.text);
+
+    let mut elsewhere = deployment.command(&["verify", "--json", "--source"]);
+    elsewhere.env("RECORDKEEPER_PIPELINES", "/no/such/folder");
+    let output = tokio::time::timeout(RUN_MAX, elsewhere.output()).await.expect("ends in time").unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+fn sorted(mut found: Vec<String>) -> Vec<String> {
+    found.sort();
+    found
+}
+
 fn transactions(range: std::ops::Range<u32>) -> Vec<Event> {
     let one = |n: u32| {
         let event = serde_json::json!({

@@ -1,15 +1,25 @@
 //! A group's place on a topic, read and moved from outside of the group, for tools. Calls block, some for as long as librdkafka
 //! takes: their callers keep the deadline.
 
+use std::time::{Duration, Instant};
+
+use rdkafka::Message as _;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::KafkaConnection;
 use super::context::{Context, Key};
 use super::lists::{list_of, offset_of};
 use super::lookup::{Cluster, Topic, committed, offsets_at, watermarks};
+use super::slot::copy;
 use crate::event::{PartitionRef, Position};
+use crate::source::RawBatch;
+
+/// The longest that one read may take.
+const READ: Duration = Duration::from_secs(30);
+/// Between two looks at the clock.
+const POLL: Duration = Duration::from_millis(100);
 
 /// Where a group and a partition's log stand.
 #[derive(Clone, Debug)]
@@ -39,6 +49,8 @@ impl GroupPlace {
     pub fn connect(connection: &KafkaConnection, group: &str) -> Result<Self, String> {
         let mut config = connection.client_config();
         config.set("group.id", group).set("enable.auto.commit", "false");
+        // For reading: the end is told, and an offset that the log no longer holds is an error.
+        config.set("enable.partition.eof", "true").set("auto.offset.reset", "error");
         let consumer = BaseConsumer::from_config_and_context(&config, Context::new(connection))
             .map_err(|error| super::setting_fault(&error))?;
         Ok(Self { consumer, cluster: Cluster::default() })
@@ -85,6 +97,44 @@ impl GroupPlace {
         let keys: Vec<Key> = places.iter().map(|place| key(&place.partition)).collect::<Result<_, _>>()?;
         let found = offsets_at(&self.consumer, &keys, ms)?.into_iter().zip(places);
         Ok(found.map(|(next, place)| next.map_or(place.log_end, Position::before_offset)).collect())
+    }
+
+    /// Reads the messages of the offsets `from` to just below `past`, as far as the log has some there. One read at a time.
+    ///
+    /// # Errors
+    ///
+    /// What is in the way, for people.
+    pub fn read(&self, partition: &PartitionRef, from: u64, past: u64) -> Result<RawBatch, String> {
+        let place = key(partition)?;
+        let list = list_of([(&place, offset_of(from))]);
+        self.consumer.assign(&list).map_err(|error| format!("{partition} cannot be read: {error}"))?;
+        let read = self.read_assigned(partition, past);
+        self.consumer.unassign().map_err(|error| format!("{partition} cannot be given back: {error}"))?;
+        read
+    }
+
+    fn read_assigned(&self, partition: &PartitionRef, past: u64) -> Result<RawBatch, String> {
+        let mut batch = RawBatch { partition: partition.clone(), bytes: Vec::new(), messages: Vec::new() };
+        let deadline = Instant::now() + READ;
+        let mut trouble = "no answer".to_owned();
+        while Instant::now() < deadline {
+            match self.consumer.poll(POLL) {
+                Some(Ok(message)) => {
+                    let offset = u64::try_from(message.offset()).unwrap_or(u64::MAX);
+                    if offset < past {
+                        batch.messages.push(copy(&message, offset, &mut batch.bytes));
+                    }
+                    if offset.saturating_add(1) >= past {
+                        return Ok(batch);
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(batch),
+                // Most pass by themselves.
+                Some(Err(error)) => trouble = error.to_string(),
+                None => {}
+            }
+        }
+        Err(format!("{partition} was not read up to offset {past} within {READ:?}: {trouble}"))
     }
 
     /// Moves the group's checkpoints. The cluster refuses it while the group has members.

@@ -54,17 +54,7 @@ impl Open {
             self.bytes.reserve(self.last_bytes.min(limits.bytes_max));
             self.messages.reserve(self.last_messages.min(limits.messages_max));
         }
-        let bytes = &mut self.bytes;
-        let key = message.key().map(|key| append(bytes, key));
-        let value = message.payload().map(|value| append(bytes, value));
-        let mut headers = Vec::new();
-        native::for_each_header(message, |name, value| {
-            // Names are text by Kafka's protocol, which no broker checks.
-            let name = append(bytes, String::from_utf8_lossy(name).as_bytes());
-            headers.push((name, value.map(|value| append(bytes, value))));
-        });
-        let timestamp_ms = message.timestamp().to_millis();
-        self.messages.push(RawMessage { position: Position::Offset(offset), timestamp_ms, key, value, headers });
+        self.messages.push(copy(message, offset, &mut self.bytes));
         self.next = offset + 1;
     }
 
@@ -75,6 +65,20 @@ impl Open {
     fn discard(&mut self) {
         *self = Self { next: self.next, ..Self::default() };
     }
+}
+
+/// Copies a message's bytes behind those that are there.
+pub(super) fn copy(message: &BorrowedMessage<'_>, offset: u64, bytes: &mut Vec<u8>) -> RawMessage {
+    let key = message.key().map(|key| append(bytes, key));
+    let value = message.payload().map(|value| append(bytes, value));
+    let mut headers = Vec::new();
+    native::for_each_header(message, |name, value| {
+        // Names are text by Kafka's protocol, which no broker checks.
+        let name = append(bytes, String::from_utf8_lossy(name).as_bytes());
+        headers.push((name, value.map(|value| append(bytes, value))));
+    });
+    let timestamp_ms = message.timestamp().to_millis();
+    RawMessage { position: Position::Offset(offset), timestamp_ms, key, value, headers }
 }
 
 pub(super) struct Slot {

@@ -45,7 +45,7 @@ use codes::Trouble;
 pub(crate) use calls::Answer;
 pub(crate) use codes::Trouble as StoreTrouble;
 pub use counted::CallMetrics;
-pub use scan::{KeptRecord, ScanPage, ScanPlace, kept_record};
+pub use scan::{Compared, KeptRecord, ScanPage, ScanPlace, kept_record};
 pub use schema::{Index, Table};
 pub use shards::{SHARDS_MAX, ShardCounts, Shards};
 pub(crate) use value::Attributes;

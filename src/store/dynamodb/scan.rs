@@ -6,7 +6,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 
 use super::value::{Item, RECORD_DIGEST, Value, item_from_attributes, record_digest};
 use super::{Dynamo, StoreError, Table, codes};
-use crate::event::Digest;
+use crate::event::{Digest, Record};
 
 /// Where a scan goes on.
 #[derive(Clone, Debug)]
@@ -84,4 +84,50 @@ pub fn kept_record(item: &Item) -> Result<KeptRecord, String> {
         stored: Digest::from_hex(text(RECORD_DIGEST)).ok_or("record_digest is no digest")?,
         computed: record_digest(item.iter().map(|(name, value)| (name.as_str(), value))),
     })
+}
+
+/// A record that should stand, held against what stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// It stands as it should.
+    Same,
+    /// Nothing stands under its key.
+    Missing,
+    /// What stands differs in these attributes.
+    Differs(Vec<String>),
+    /// What stands was made of the same content by another mapping, so its attributes cannot be compared.
+    OtherMapping,
+}
+
+impl Dynamo {
+    /// Holds records, whose keys are unique, against what stands under them; one answer a record, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreError`] tells.
+    pub async fn compare_records(&self, records: &[&Record]) -> Result<Vec<Compared>, StoreError> {
+        let shards = self.shards().await?.records;
+        let keys: Vec<Vec<String>> = records.iter().map(|record| vec![record.record_id.clone()]).collect();
+        let fetched = self.fetch(Table::Records, &keys, &[]).await;
+        let compare = |(record, key): (&&Record, &Vec<String>)| {
+            let Some(item) = fetched.get(key)? else { return Ok(Compared::Missing) };
+            let text = |name: &str| item.get(name).and_then(Value::text).unwrap_or_default();
+            let wanted: Item = super::record::attributes(record, shards, text("recorded_at"))
+                .0
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect();
+            let content = text("content_digest") == record.content_digest.hex();
+            if content && text("mapping_revision") != record.names.mapping_revision {
+                return Ok(Compared::OtherMapping);
+            }
+            // The shard depends on the table's counts, which may have been raised since; its digest depends on it.
+            let aside = [RECORD_DIGEST, "wallet_shard"];
+            let names = wanted.keys().chain(item.keys().filter(|name| !wanted.contains_key(*name)));
+            let differs = names.filter(|name| !aside.contains(&name.as_str()) && item.get(*name) != wanted.get(*name));
+            let differs: Vec<String> = differs.cloned().collect();
+            Ok(if differs.is_empty() { Compared::Same } else { Compared::Differs(differs) })
+        };
+        records.iter().zip(&keys).map(compare).collect()
+    }
 }
