@@ -31,6 +31,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
         Command::Replay(args) => on_runtime(cli::repair::replay::replay(global, args)),
         Command::Redrive(args) => on_runtime(cli::repair::list::command(global, args)),
         Command::Archive(args) => on_runtime(cli::archive::archive(global, args)),
+        Command::NewEpoch(args) => on_runtime(cli::new_epoch::new_epoch(global, args)),
         Command::Verify(args) => on_runtime(cli::verify::verify(global, args)),
         Command::Generate(args) => on_runtime(cli::generate::generate(global, args)),
         Command::Health(args) => cli::health::health(global, args),

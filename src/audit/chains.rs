@@ -49,13 +49,13 @@ impl AuditEntry {
         self.spans.get(at).map_or(Fate::Other, |(_, fate)| *fate)
     }
 
-    /// The offsets that are called recorded, where their records have them as their origin.
-    pub fn recorded(&self) -> impl Iterator<Item = u64> + '_ {
+    /// The offsets that are called recorded, as ranges, where their records have them as their origin.
+    pub fn recorded(&self) -> impl Iterator<Item = std::ops::Range<u64>> + '_ {
         let begin = self.from.next_offset();
         let starts = std::iter::once(0).chain(self.spans.iter().map(|(end, _)| *end));
         let own = self.fills.is_empty();
         let spans = starts.zip(&self.spans).filter(move |(_, (_, fate))| own && *fate == Fate::Recorded);
-        spans.flat_map(move |(start, (end, _))| begin + start..begin + end)
+        spans.map(move |(start, (end, _))| begin + start..begin + end)
     }
 }
 
@@ -98,6 +98,8 @@ pub struct Chains {
     /// Where entries of a chain begin that cannot be read.
     garbled: HashMap<String, Vec<Position>>,
     starts: HashMap<String, StartItem>,
+    /// Where the chains of later epochs begin.
+    epochs: HashMap<String, Position>,
     /// The furthest of the heads of each chain; two, where they contradict each other.
     heads: BTreeMap<String, Vec<Head>>,
     findings: Findings,
@@ -127,15 +129,10 @@ impl Chains {
     pub fn add(&mut self, kept: Kept) {
         match kept {
             Kept::Entry { chain, entry, digest } => {
-                let mut sound = true;
-                let range = Some((entry.from, entry.to));
-                if entry.digest(&chain) != digest {
-                    sound = false;
-                    let detail = "it does not fit its own digest".to_owned();
-                    self.findings.push(Finding::of_chain(Kind::EntryAltered, &chain, range, detail));
-                } else if entry.to <= entry.from || entry.outcomes.len() != entry.from.distance_to(entry.to) {
-                    sound = false;
-                    let detail = format!("it has outcomes for {} positions", entry.outcomes.len());
+                let fault = entry.fault(&chain, &digest);
+                let sound = fault.is_none();
+                if let Some(detail) = fault {
+                    let range = Some((entry.from, entry.to));
                     self.findings.push(Finding::of_chain(Kind::EntryAltered, &chain, range, detail));
                 }
                 self.entries.entry(chain).or_default().push(AuditEntry {
@@ -154,6 +151,16 @@ impl Chains {
                 });
             }
             Kept::Start { key, item } => drop(self.starts.insert(key, item)),
+            Kept::Epoch { key, epoch } => {
+                for closed in 0..epoch.number {
+                    self.findings.close(format!("{key}|{closed}"));
+                }
+                self.epochs.insert(format!("{key}|{}", epoch.number), epoch.begin);
+            }
+            Kept::Broken { chain, reason } => {
+                let detail = format!("marked as broken: {reason}");
+                self.findings.push(Finding::of_chain(Kind::OnRecord, &chain, None, detail));
+            }
             Kept::Aside => {}
             Kept::Garbled { key, from, what } => {
                 let position = Position::from_sort_key(&from);
@@ -203,7 +210,9 @@ impl Chains {
         if self.garbled.get(key).is_some_and(|garbled| garbled.iter().any(|from| *from < first.from)) {
             return;
         }
-        let begin = start_key(key).and_then(|(topic, partition)| {
+        let ordered = self.epochs.get(key).copied();
+        let begin = ordered.or_else(|| {
+            let (topic, partition) = start_key(key).filter(|_| key.ends_with("|0"))?;
             let starts = &self.starts.get(topic)?.starts;
             starts.iter().find(|(name, _)| *name == partition).map(|(_, begin)| *begin)
         });
@@ -212,6 +221,7 @@ impl Chains {
             Some(begin) if begin != first.from => {
                 format!("the first entry; the group began with offset {}", begin.next_offset())
             }
+            None if !key.ends_with("|0") => "its epoch was never ordered".to_owned(),
             _ if first.sound && first.previous != Digest::of(b"") => {
                 "the first entry names another one before it, which is not there".to_owned()
             }
@@ -271,6 +281,48 @@ impl Chains {
             before = Some(here);
             true
         });
+    }
+}
+
+/// How far a chain is sound: entries in order enter.
+pub struct SoundPrefix {
+    key: String,
+    /// Where the chain begins.
+    pub begin: Position,
+    /// Where its last sound entry ends.
+    pub end: Position,
+    /// The digest of its last sound entry.
+    pub digest: Digest,
+    broken: bool,
+}
+
+impl SoundPrefix {
+    /// Of the chain with this key, which begins above `begin`.
+    pub fn new(key: String, begin: Position) -> Self {
+        Self { key, begin, end: begin, digest: Digest::of(b""), broken: false }
+    }
+
+    /// Takes the next item of the chain.
+    pub fn extend(&mut self, kept: &Kept) {
+        match kept {
+            Kept::Entry { entry, digest, .. }
+                if !self.broken
+                    && entry.fault(&self.key, digest).is_none()
+                    && entry.from == self.end
+                    && entry.previous == self.digest =>
+            {
+                (self.end, self.digest) = (entry.to, *digest);
+            }
+            _ => self.broken = true,
+        }
+    }
+
+    /// Where an item of a chain ends, if it is an entry.
+    pub fn end_of(kept: &Kept) -> Option<Position> {
+        match kept {
+            Kept::Entry { entry, .. } => Some(entry.to),
+            Kept::Start { .. } | Kept::Epoch { .. } | Kept::Broken { .. } | Kept::Aside | Kept::Garbled { .. } => None,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an audit finds.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde_json::json;
@@ -38,15 +39,21 @@ pub enum Kind {
     RecordForeign,
     /// Records of an entry are not there.
     RecordsMissing,
+    /// A record is not there, as the source says.
+    RecordMissing,
     /// Records of an entry are others than it attested.
     RecordsDiffer,
     /// A record that no entry attests, by right as far as can be told.
     Unattested,
+    /// Something could not be held against the source.
+    NotCompared,
+    /// Something about a chain that is on record: it was marked as broken, or left behind for a new epoch.
+    OnRecord,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Gap,
         Self::Overlap,
         Self::Link,
@@ -60,8 +67,11 @@ impl Kind {
         Self::RecordUnreadable,
         Self::RecordForeign,
         Self::RecordsMissing,
+        Self::RecordMissing,
         Self::RecordsDiffer,
         Self::Unattested,
+        Self::NotCompared,
+        Self::OnRecord,
     ];
 
     /// The name that is shown.
@@ -80,14 +90,17 @@ impl Kind {
             Self::RecordUnreadable => "record_unreadable",
             Self::RecordForeign => "record_foreign",
             Self::RecordsMissing => "records_missing",
+            Self::RecordMissing => "record_missing",
             Self::RecordsDiffer => "records_differ",
             Self::Unattested => "unattested",
+            Self::NotCompared => "not_compared",
+            Self::OnRecord => "on_record",
         }
     }
 
     /// Whether something is wrong; else it is only worth knowing.
     pub fn is_fault(self) -> bool {
-        self != Self::Unattested
+        !matches!(self, Self::Unattested | Self::NotCompared | Self::OnRecord)
     }
 }
 
@@ -155,11 +168,29 @@ impl fmt::Display for Finding {
 pub struct Findings {
     shown: Vec<Finding>,
     counts: [u64; Kind::ALL.len()],
+    /// Chains that were left behind for a new epoch: what is wrong with them is on record.
+    closed: HashSet<String>,
 }
 
 impl Findings {
+    /// What is found of this chain is on record.
+    pub(super) fn close(&mut self, chain: String) {
+        let found = self.shown.extract_if(.., |finding| finding.chain.as_ref() == Some(&chain)).collect::<Vec<_>>();
+        self.closed.insert(chain);
+        for finding in found {
+            if let Some(count) = self.counts.get_mut(finding.kind as usize) {
+                *count -= 1;
+            }
+            self.push(finding);
+        }
+    }
+
     /// Adds one.
-    pub fn push(&mut self, finding: Finding) {
+    pub fn push(&mut self, mut finding: Finding) {
+        if finding.chain.as_ref().is_some_and(|chain| self.closed.contains(chain)) && finding.kind != Kind::OnRecord {
+            finding.detail = format!("{}: {}", finding.kind.name(), finding.detail);
+            finding.kind = Kind::OnRecord;
+        }
         if let Some(count) = self.counts.get_mut(finding.kind as usize) {
             *count += 1;
         }

@@ -17,13 +17,15 @@ use crate::store::dynamodb::KeptRecord;
 use chains::{AuditEntry, ChainIndex, Fate, Place};
 use sums::{Class, Part};
 
-pub use chains::Chains;
+pub use chains::{Chains, SoundPrefix};
 pub use finding::{Finding, Findings, Kind};
 
 /// Records that do not fit their digest, and that other differences may be explained by, at most.
 const UNSOUND_MAX: usize = 10_000;
 /// Records that are listed on the second look, at most, over all entries.
 const LISTED_MAX: usize = 200_000;
+/// Entries that are held against the source, at most.
+const SUSPECTS_MAX: usize = 1_000;
 /// Names of pipelines that are told apart.
 const PIPELINES_MAX: u8 = 32;
 
@@ -63,6 +65,31 @@ pub struct Audit {
     unsound: Vec<Unsound>,
     listed: HashMap<(u32, u32), Vec<Listed>>,
     listed_count: usize,
+    suspects: Vec<Suspect>,
+}
+
+/// An entry whose records differ, to be held against the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// The key of its chain.
+    pub chain: String,
+    /// Its range, `(from, to]`.
+    pub range: (Position, Position),
+    /// The offsets that it calls recorded, as ranges: first, and just above the last.
+    recorded: Vec<(u64, u64)>,
+}
+
+impl Suspect {
+    /// Whether the entry calls a position recorded.
+    pub fn is_recorded(&self, position: Position) -> bool {
+        let at = self.recorded.partition_point(|(_, past)| *past < position.next_offset());
+        self.recorded.get(at).is_some_and(|(first, _)| *first < position.next_offset())
+    }
+
+    /// A finding about it.
+    pub fn finding(&self, kind: Kind, detail: String) -> Finding {
+        Finding::of_chain(kind, &self.chain, Some(self.range), detail)
+    }
 }
 
 /// A record of the second look.
@@ -89,6 +116,8 @@ pub struct Report {
     pub findings: Findings,
     /// What was looked at.
     pub counts: Counts,
+    /// Entries whose records differ: as many as are worth a look at the source.
+    pub suspects: Vec<Suspect>,
 }
 
 impl Audit {
@@ -101,6 +130,7 @@ impl Audit {
             unsound: Vec::new(),
             listed: HashMap::new(),
             listed_count: 0,
+            suspects: Vec::new(),
         }
     }
 
@@ -240,7 +270,7 @@ impl Audit {
         for place in self.chains.suspects() {
             self.resolve(place);
         }
-        Report { findings: self.findings, counts: self.counts }
+        Report { findings: self.findings, counts: self.counts, suspects: self.suspects }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::event::{Digest, SetDigest};
 
 use super::chains::Fate;
 use super::finding::{Finding, Kind};
-use super::{Audit, Listed};
+use super::{Audit, Listed, SUSPECTS_MAX, Suspect};
 
 /// Records among which every choice is tried.
 const CHOICES_MAX: usize = 14;
@@ -32,7 +32,8 @@ impl Audit {
             .filter_map(|unsound| unsound.origin.as_ref().map(|(_, offset)| *offset))
             .collect();
         let judged: HashSet<u64> = listed.iter().filter(|one| one.is_judge()).map(|one| one.offset).collect();
-        let bare: Vec<u64> = entry.recorded().filter(|offset| !judged.contains(offset)).take(NAMED_MAX + 1).collect();
+        let bare: Vec<u64> =
+            entry.recorded().flatten().filter(|offset| !judged.contains(offset)).take(NAMED_MAX + 1).collect();
 
         let found = sum(&listed);
         if self.explained(&found, &expected, listed.len() as u64, expected_count) {
@@ -71,6 +72,10 @@ impl Audit {
             )
         };
         let chain = self.chains.key(place.0).to_owned();
+        if self.suspects.len() < SUSPECTS_MAX {
+            let recorded = entry.recorded().map(|offsets| (offsets.start, offsets.end)).collect();
+            self.suspects.push(Suspect { chain: chain.clone(), range, recorded });
+        }
         self.findings.push(Finding::of_chain(kind, &chain, Some(range), detail));
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::event::SetDigest;
-use crate::ledger::{Entry, Kept, Outcomes, StartItem};
+use crate::ledger::{Entry, Epoch, Kept, Outcomes, StartItem};
 
 const PARTITION: &str = "c|t|i|0|0";
 
@@ -341,4 +341,63 @@ fn a_redrive_attests_the_records_of_the_letters_that_it_fills() {
     let mut found = world.found();
     found.sort();
     assert_eq!(found, ["records_missing 0-4", "unattested s|11", "unattested s|12"]);
+}
+
+/// What is wrong with a chain that was left behind is on record; its successor begins where the order says.
+#[test]
+fn a_chain_left_behind_is_on_record_and_its_successor_counts() {
+    let mut world = world();
+    let (chain, entry, digest) = world.entry(2);
+    entry.writer = "somebody".into();
+    let (old, first, last) = (chain.to_owned(), entry.clone(), *digest);
+    let key = format!("g|{PARTITION}|1");
+    let mut anew = Entry { previous: Digest::of(b""), ..first };
+    anew.writer = "w".into();
+    let epoch = Epoch {
+        number: 1,
+        begin: anew.from,
+        previous: last,
+        reason: "r".into(),
+        writer: "w".into(),
+        nonce: "n".into(),
+    };
+    let digest = anew.digest(&key);
+    let mut unordered = world.clone();
+    let entry = Kept::Entry { chain: key.clone(), entry: Box::new(anew.clone()), digest };
+    world.kept.push(entry.clone());
+    world.kept.push(Kept::Epoch { key: format!("g|{PARTITION}"), epoch });
+    world.kept.push(Kept::Broken { chain: old, reason: "edited".into() });
+    let mut found = world.found();
+    found.sort();
+    assert_eq!(found, ["on_record", "on_record 5-10"]);
+    assert!(!world.audit().findings.has_fault());
+    remove(&mut world, "s|7");
+    assert_eq!(world.found().iter().filter(|found| *found == "records_missing 5-10").count(), 1);
+    unordered.kept.push(entry);
+    assert!(unordered.found().contains(&"beginning 5-10".to_owned()), "{:?}", unordered.found());
+}
+
+/// As far as entries follow one another from where the chain begins.
+#[test]
+fn a_sound_prefix_ends_before_the_first_entry_that_does_not_fit() {
+    let end = |world: &World| {
+        let mut prefix = SoundPrefix::new(format!("g|{PARTITION}|0"), Position::Begin);
+        world.kept[1..].iter().for_each(|kept| prefix.extend(kept));
+        prefix.end.next_offset()
+    };
+    assert_eq!(end(&world()), 16);
+    let mut edited = world();
+    edited.entry(2).1.writer = "somebody".into();
+    assert_eq!(end(&edited), 5);
+    let mut gap = world();
+    gap.kept.remove(2);
+    assert_eq!(end(&gap), 5);
+    let mut beginning = world();
+    beginning.kept.remove(1);
+    assert_eq!(end(&beginning), 0);
+    let mut anew = world();
+    let (chain, entry, digest) = anew.entry(1);
+    entry.writer = "somebody".into();
+    *digest = entry.digest(chain);
+    assert_eq!(end(&anew), 5);
 }

@@ -13,6 +13,7 @@ pub mod generate;
 pub mod get;
 pub mod health;
 mod lanes;
+pub mod new_epoch;
 mod outside;
 mod ready;
 pub mod reference;
@@ -22,6 +23,7 @@ pub mod run;
 mod table;
 pub mod tables;
 pub mod verify;
+mod verify_source;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -137,6 +139,8 @@ pub enum Command {
     Redrive(Box<repair::args::RedriveArgs>),
     /// Write a range of a topic to files, to be replayed some day
     Archive(archive::ArchiveArgs),
+    /// Leave a partition's broken ledger chain behind, on record, and begin a new one
+    NewEpoch(NewEpochArgs),
     /// Audit the records and the ledger: whether each bears the other out
     Verify(VerifyArgs),
     /// Generate sample events
@@ -296,6 +300,26 @@ impl std::str::FromStr for PlaceArg {
     }
 }
 
+/// Arguments of `new-epoch`.
+#[derive(Clone, Debug, Args)]
+pub struct NewEpochArgs {
+    /// The topic
+    #[arg(long)]
+    pub topic: String,
+    /// The partition
+    #[arg(long, value_name = "NUMBER")]
+    pub partition: u32,
+    /// The offset that the new chain begins with; by default, where the old one is no longer sound
+    #[arg(long, value_name = "OFFSET")]
+    pub from: Option<u64>,
+    /// Why; it stays in the ledger
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Do it; without, only what would be done is shown
+    #[arg(long)]
+    pub execute: bool,
+}
+
 /// Arguments of `verify`.
 #[derive(Clone, Debug, Args)]
 pub struct VerifyArgs {
@@ -308,6 +332,12 @@ pub struct VerifyArgs {
     /// The public key that the heads were signed with the other half of: Ed25519, PEM
     #[arg(long, value_name = "FILE", requires = "heads")]
     pub heads_key: Option<PathBuf>,
+    /// Hold entries whose records differ against the source, as far as it has their events: names the records by their keys
+    #[arg(long)]
+    pub source: bool,
+    /// Mark the chains that faults were found in as broken: no instance reads their partitions any more, until a new epoch
+    #[arg(long)]
+    pub mark_broken: bool,
     /// Read units a second that it may take, over both tables; as many as the tables give by default
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub read_units: Option<u32>,

@@ -31,6 +31,16 @@ pub(super) fn of_topic<'a>(pipelines: &'a [Pipeline], topic: &str) -> Result<&'a
     }
 }
 
+/// A reason that a person gives stays in the ledger.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub(super) fn check_reason(reason: &str) -> Result<(), String> {
+    let given = !reason.trim().is_empty() && reason.len() <= 1024;
+    if given { Ok(()) } else { Err("--reason: say why, in 1 to 1024 bytes; it stays in the ledger".to_owned()) }
+}
+
 /// The chosen partitions of a topic, or all, and how each one's log stands; the inner error is the user's.
 ///
 /// # Errors

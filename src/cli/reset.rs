@@ -11,7 +11,7 @@ use crate::pipeline::protocol::{self, Extended, Move};
 use crate::source::kafka::{GroupPlace, Place};
 use crate::store::dynamodb::{Dynamo, stored_now};
 
-use super::outside::{again, blocking, of_topic, places, positions};
+use super::outside::{again, blocking, check_reason, of_topic, places, positions};
 use super::{EXIT_USAGE, GlobalArgs, PlaceArg, ResetArgs, backends, check, run, show, table};
 
 /// One partition, and what is to happen to it.
@@ -67,9 +67,7 @@ pub async fn reset(global: &GlobalArgs, args: &ResetArgs) -> Result<ExitCode, an
 }
 
 fn check_args(args: &ResetArgs) -> Result<(), String> {
-    if args.reason.trim().is_empty() || args.reason.len() > 1024 {
-        return Err("--reason: say why, in 1 to 1024 bytes; it stays in the ledger".to_owned());
-    }
+    check_reason(&args.reason)?;
     if matches!(args.to, PlaceArg::Offset(_)) && args.partition.len() != 1 {
         return Err("--to OFFSET is an offset of one partition: give exactly one --partition".to_owned());
     }
@@ -90,14 +88,20 @@ async fn plan(
     let wanted = positions(group, &places, args.to).await?;
     let mut planned = Vec::with_capacity(places.len());
     for (place, to) in places.into_iter().zip(wanted) {
-        let chain = Chain { group: pipeline.group().into(), partition: place.partition.clone(), epoch: 0 };
-        let end = again(|| dynamo.end(&chain)).await?;
-        let (ledger_begin, ledger_end, previous) = match end {
-            Some(end) => {
+        let mut chain = Chain { group: pipeline.group().into(), partition: place.partition.clone(), epoch: 0 };
+        let opening = again(|| dynamo.opening(&chain)).await?;
+        chain.epoch = opening.epoch;
+        if let Some(why) = opening.broken {
+            let partition = &place.partition;
+            return Ok(Err(format!("{partition}: its ledger chain is broken ({why}): see `recordkeeper new-epoch`")));
+        }
+        let (ledger_begin, ledger_end, previous) = match (opening.end, opening.begin) {
+            (Some(end), _) => {
                 let first = again(|| dynamo.entries(&chain, Position::Begin, 1)).await?;
                 (first.first().map_or(end.position, |entry| entry.from), end.position, end.digest)
             }
-            None => {
+            (None, Some(begin)) => (begin, begin, Digest::of(b"")),
+            (None, None) => {
                 let Some(item) = again(|| dynamo.find_start_item(&chain)).await? else {
                     let topic = &args.topic;
                     return Ok(Err(format!(

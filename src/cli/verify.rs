@@ -1,5 +1,6 @@
 //! `verify`: the audit of records and ledger.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,8 +14,10 @@ use crate::store::Retry;
 use crate::store::dynamodb::{Dynamo, Item, ScanPlace, Table, Value, kept_record};
 
 use super::outside::again;
-use super::{EXIT_USAGE, GlobalArgs, VerifyArgs, backends, show};
+use super::{EXIT_USAGE, GlobalArgs, VerifyArgs, backends, check, run, show, verify_source};
 
+/// What a mark says of why, at most.
+const REASON_CHARS_MAX: usize = 500;
 /// No line of a file of heads is longer.
 const HEAD_BYTES_MAX: u64 = 64 * 1024;
 
@@ -23,6 +26,11 @@ pub async fn verify(global: &GlobalArgs, args: &VerifyArgs) -> Result<ExitCode, 
     let loaded = match global.load([]) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
+    };
+    let pipelines = match args.source.then(|| check::pipelines(global, &loaded.settings)) {
+        Some(None) => return Ok(ExitCode::from(EXIT_USAGE)),
+        Some(pipelines) => pipelines,
+        None => None,
     };
     let mut chains = Chains::default();
     // Before the ledger is read, so that what they say lies in it.
@@ -37,9 +45,32 @@ pub async fn verify(global: &GlobalArgs, args: &VerifyArgs) -> Result<ExitCode, 
         _ => None,
     };
     let dynamo = backends::dynamo(&loaded.settings, None, 1, None).await?;
-    let report = audit(&dynamo, args, chains).await?;
+    let mut report = audit(&dynamo, args, chains).await?;
+    if let Some(pipelines) = &pipelines {
+        let suspects = std::mem::take(&mut report.suspects);
+        verify_source::compare(&loaded.settings, pipelines, &dynamo, &suspects, &mut report.findings).await?;
+    }
     show(&shown(&report, heads.as_ref(), args.json)?)?;
+    if args.mark_broken {
+        mark_broken(&dynamo, &report).await?;
+    }
     Ok(if report.findings.has_fault() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Marks each chain that a fault names. One that is marked already keeps its mark.
+async fn mark_broken(dynamo: &Dynamo, report: &Report) -> anyhow::Result<()> {
+    let mut reasons: BTreeMap<&str, String> = BTreeMap::new();
+    for finding in report.findings.shown().iter().filter(|finding| finding.kind.is_fault()) {
+        if let Some(chain) = &finding.chain {
+            reasons.entry(chain).or_insert_with(|| finding.to_string().chars().take(REASON_CHARS_MAX).collect());
+        }
+    }
+    let writer = run::writer();
+    for (chain, reason) in reasons {
+        again(|| dynamo.mark_broken(chain, &reason, &writer)).await?;
+        writeln!(std::io::stderr().lock(), "marked as broken: {chain}")?;
+    }
+    Ok(())
 }
 
 /// The ledger first: what it attests stands among the records by then.

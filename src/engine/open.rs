@@ -34,13 +34,25 @@ pub(super) async fn open(
     outbox: &mpsc::Sender<FromWorker>,
 ) -> Option<Opened> {
     let partition = &assignment.partition;
-    let chain = Chain { group: parts.group.clone(), partition: assignment.partition.clone(), epoch: 0 };
-    let (ledger_end, previous) = match ask_ledger(&parts, || parts.ledger.end(&chain)).await? {
-        Some(end) => (end.position, end.digest),
-        None => (first_end(&parts, &chain, assignment, outbox).await?, Digest::of(b"")),
-    };
+    let mut chain = Chain { group: parts.group.clone(), partition: assignment.partition.clone(), epoch: 0 };
     let alerts = parts.metrics.alerts.clone();
     let at = At::partition(partition);
+    let opening = ask_ledger(&parts, || parts.ledger.opening(&chain)).await?;
+    chain.epoch = opening.epoch;
+    if let Some(why) = opening.broken {
+        let reason = format!(
+            "not read: its ledger chain {} is broken: {why}. Look with `recordkeeper verify`, then begin a new one with \
+             `recordkeeper new-epoch`",
+            chain.key()
+        );
+        alerts.raise(Alert::LedgerBroken, &at, &reason);
+        return Some(Opened::Unread(format!("{partition} is {reason}")));
+    }
+    let (ledger_end, previous) = match (opening.end, opening.begin) {
+        (Some(end), _) => (end.position, end.digest),
+        (None, Some(begin)) => (begin, Digest::of(b"")),
+        (None, None) => (first_end(&parts, &chain, assignment, outbox).await?, Digest::of(b"")),
+    };
     // Whoever had the partition before may have read on since the source looked at the log, so it looks again.
     let log_end = match assignment.log_end {
         earlier if ledger_end > earlier => {

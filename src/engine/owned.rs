@@ -27,7 +27,7 @@ pub(super) struct Owned {
     pub started: bool,
     /// Told to let go of what it has not begun: nothing is started or handed over any more.
     pub draining: bool,
-    /// Must not be read: its log ends below its ledger.
+    /// Must not be read: its log ends below its ledger, or its ledger is broken.
     pub unread: bool,
     /// The poisoned route that it waits for, for as long as it is ours.
     pub poisoned_by: Option<Arc<str>>,

@@ -4,7 +4,8 @@
 
 use futures::future::BoxFuture;
 
-use super::{Appended, Chain, ChainEnd, Entry, Fills, Kept, Ledger, Order, Outcomes, StartItem};
+use super::standing::{BROKEN, EPOCH, read_epoch};
+use super::{Appended, Chain, ChainEnd, Entry, Fills, Kept, Ledger, Opening, Order, Outcomes, StartItem};
 use crate::event::ids::escape_into;
 use crate::event::{Digest, FORMAT, Position, SetDigest};
 use crate::store::dynamodb::read::{Query, Range};
@@ -26,6 +27,10 @@ impl Ledger for Dynamo {
             let (entry, digest) = read_checked(&item, &key)?;
             Ok(Some(ChainEnd { position: entry.to, digest, nonce: entry.nonce }))
         })
+    }
+
+    fn opening<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Opening, Retry>> {
+        Box::pin(self.opening_of(chain))
     }
 
     fn entries<'a>(
@@ -134,24 +139,51 @@ impl Dynamo {
         self.ledger_items(key, above.map(Range::Above), false, limit).await
     }
 
-    async fn ledger_items(
+    /// The items of a chain in order, above `after`, at most `limit`, each with where it begins, as an audit reads them.
+    ///
+    /// # Errors
+    ///
+    /// Where they cannot be read.
+    pub async fn kept_items(
+        &self,
+        chain: &Chain,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<(Option<Position>, Kept)>, Retry> {
+        let key = chain.key();
+        let query = of_chain(&key, after.map(|after| Range::Above(after.sort_key())), false, limit);
+        let items = self.query_unchecked(query).await?;
+        let garbled =
+            || Kept::Garbled { key: key.clone(), from: String::new(), what: "a value of a foreign kind".to_owned() };
+        let from = |item: &Item| item.get("from").and_then(Value::text).and_then(Position::from_sort_key);
+        let kept = |item: Option<Item>| match item {
+            Some(item) => (from(&item), read_kept(&item)),
+            None => (None, garbled()),
+        };
+        Ok(items.into_iter().map(kept).collect())
+    }
+
+    pub(super) async fn ledger_items(
         &self,
         key: &str,
         range: Option<Range>,
         last_first: bool,
         limit: usize,
     ) -> Result<Vec<Item>, Retry> {
-        let query = Query {
-            table: Table::Ledger,
-            index: false,
-            key: key.to_owned(),
-            range,
-            newest_first: last_first,
-            limit,
-            strong: true,
-            start: None,
-        };
-        self.query(query).await.map_err(Retry::from)
+        self.query(of_chain(key, range, last_first, limit)).await.map_err(Retry::from)
+    }
+}
+
+fn of_chain(key: &str, range: Option<Range>, last_first: bool, limit: usize) -> Query {
+    Query {
+        table: Table::Ledger,
+        index: false,
+        key: key.to_owned(),
+        range,
+        newest_first: last_first,
+        limit,
+        strong: true,
+        start: None,
     }
 }
 
@@ -175,6 +207,10 @@ pub fn read_kept(item: &Item) -> Kept {
         Ok(Kept::Aside)
     } else if let Some(of) = key.strip_prefix(START) {
         read_start(item).map(|item| Kept::Start { key: of.to_owned(), item })
+    } else if let Some(of) = key.strip_prefix(EPOCH) {
+        read_epoch(item).map(|epoch| Kept::Epoch { key: of.to_owned(), epoch })
+    } else if let Some(of) = key.strip_prefix(BROKEN) {
+        Ok(Kept::Broken { chain: of.to_owned(), reason: text("reason") })
     } else {
         read(item).map(|(entry, digest)| Kept::Entry { chain: key.clone(), entry: Box::new(entry), digest })
     };
@@ -245,7 +281,7 @@ fn read_checked(item: &Item, chain_key: &str) -> Result<(Entry, Digest), Retry> 
     Ok((entry, digest))
 }
 
-fn read(item: &Item) -> Result<(Entry, Digest), String> {
+pub(super) fn read(item: &Item) -> Result<(Entry, Digest), String> {
     let text = |name: &str| item.get(name).and_then(Value::text).ok_or(format!("{name} is missing or no text"));
     let position = |name: &str| Position::from_sort_key(text(name)?).ok_or(format!("{name} is no position"));
     let digest = |name: &str| Digest::from_hex(text(name)?).ok_or(format!("{name} is no digest"));

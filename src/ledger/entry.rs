@@ -163,6 +163,15 @@ impl Entry {
     /// From so many bytes of fills on the next ones go into the next entry.
     pub const FILL_BYTES_MAX: usize = 100_000;
 
+    /// What is wrong with an entry that stands in the chain with this key under this digest.
+    pub fn fault(&self, chain_key: &str, digest: &Digest) -> Option<String> {
+        if self.digest(chain_key) != *digest {
+            return Some("it does not fit its own digest".to_owned());
+        }
+        let fits = self.to > self.from && self.outcomes.len() == self.from.distance_to(self.to);
+        (!fits).then(|| format!("it has outcomes for {} positions", self.outcomes.len()))
+    }
+
     /// The entry's digest in the chain with this key: over everything it holds, each part with its length in front.
     pub fn digest(&self, chain_key: &str) -> Digest {
         let mut hash = Sha256::new();

@@ -8,13 +8,14 @@ mod entry;
 mod fills;
 mod head;
 mod runs;
+mod standing;
 
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use crate::event::ids::escape_into;
-use crate::event::{Digest, PartitionRef, Position};
+use crate::event::ids::{escape_into, unescape};
+use crate::event::{Digest, Partition, PartitionRef, Position};
 use crate::store::Retry;
 
 pub use dynamodb::read_kept;
@@ -37,14 +38,58 @@ pub struct Chain {
 impl Chain {
     /// The chain's key: `group|cluster|topic|topic id|topic epoch|partition|ledger epoch`, parts escaped.
     pub fn key(&self) -> String {
-        let mut key = String::with_capacity(128);
-        escape_into(&mut key, &self.group);
-        key.push('|');
-        key.push_str(&self.partition.key());
+        let mut key = self.lineage();
         key.push('|');
         key.push_str(&self.epoch.to_string());
         key
     }
+
+    /// The inverse of [`Chain::key`]; `None` for any other text.
+    pub fn from_key(key: &str) -> Option<Self> {
+        let parts: Vec<String> = key.split('|').map(unescape).collect::<Option<_>>()?;
+        let [group, cluster, topic, topic_id, topic_epoch, name, epoch] = <[String; 7]>::try_from(parts).ok()?;
+        let partition = Partition { cluster, topic, topic_id, epoch: topic_epoch.parse().ok()?, name };
+        Some(Self { group: group.into(), partition: Arc::new(partition), epoch: epoch.parse().ok()? })
+    }
+
+    /// What the chains of all epochs share: the key without its last part.
+    pub fn lineage(&self) -> String {
+        let mut key = String::with_capacity(128);
+        escape_into(&mut key, &self.group);
+        key.push('|');
+        key.push_str(&self.partition.key());
+        key
+    }
+}
+
+/// An epoch of a partition's ledger, on record for ever: a person left a broken chain behind for a new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Epoch {
+    /// One for the first one after the beginning.
+    pub number: u32,
+    /// Its chain begins just above this.
+    pub begin: Position,
+    /// The digest of the last sound entry of the chain before, at or above `begin`.
+    pub previous: Digest,
+    /// Why, in the words of who gave the order.
+    pub reason: String,
+    /// Which process wrote it.
+    pub writer: String,
+    /// Fresh for each epoch.
+    pub nonce: String,
+}
+
+/// How a chain stands when a lane opens it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The epoch that it is in.
+    pub epoch: u32,
+    /// Where its chain begins, after the first epoch.
+    pub begin: Option<Position>,
+    /// Its end; `None` where it has no entry.
+    pub end: Option<ChainEnd>,
+    /// Why it must not be extended.
+    pub broken: Option<String>,
 }
 
 /// The end of a chain: the last entry's end, digest and nonce.
@@ -103,6 +148,20 @@ pub enum Kept {
         /// What it says.
         item: StartItem,
     },
+    /// An epoch of a lineage.
+    Epoch {
+        /// The lineage.
+        key: String,
+        /// What it says.
+        epoch: Epoch,
+    },
+    /// A chain that was marked as broken.
+    Broken {
+        /// Its key.
+        chain: String,
+        /// Why.
+        reason: String,
+    },
     /// An order, or the tables' metadata: nothing that a chain consists of.
     Aside,
     /// It cannot be read.
@@ -131,6 +190,12 @@ pub enum Appended {
 pub trait Ledger: Send + Sync {
     /// The end of the chain; `None` where it has no entry.
     fn end<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Option<ChainEnd>, Retry>>;
+
+    /// How the chain stands, whatever epoch is given: its epoch, its end, and whether it is broken, as far as a mark and its
+    /// last entries tell. A ledger that knows no epochs and no marks has the default.
+    fn opening<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Opening, Retry>> {
+        Box::pin(async { Ok(Opening { epoch: 0, begin: None, end: self.end(chain).await?, broken: None }) })
+    }
 
     /// Entries that hold positions above `after`, in order, at most `limit`.
     fn entries<'a>(

@@ -19,6 +19,8 @@ closed_label! {
         StalledPartition = "stalled_partition",
         /// An append to a ledger is refused, and nobody else's entry says why.
         LedgerRefused = "ledger_refused",
+        /// A chain of the ledger is broken: its partition is not read.
+        LedgerBroken = "ledger_broken",
         /// Heads of ledger chains cannot be published.
         HeadsUnpublished = "heads_unpublished",
         /// A checkpoint was moved by a tool beyond what the ledger holds, and is not followed.

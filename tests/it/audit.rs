@@ -1,6 +1,6 @@
 //! `verify`: what was tampered with in the tables is named, all of it and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use recordkeeper::event::{Digest, Position, SetDigest};
@@ -8,8 +8,9 @@ use recordkeeper::ledger::{Entry, Fills, Outcomes};
 use recordkeeper::store::dynamodb::record_digest;
 use serde_json::Value;
 
-use crate::deployment::{Deployment, Item, RUN_MAX, text};
+use crate::deployment::{Deployment, Event, Item, RUN_MAX, text};
 use crate::manifest::read_events;
+use crate::running::{Running, page, until};
 use crate::spine::events_or;
 
 /// What `verify --json` says.
@@ -311,7 +312,7 @@ async fn heads_that_cannot_be_written_are_an_alert() {
         ("RECORDKEEPER_LEDGER_HEADS_FILE".to_owned(), folder.to_str().unwrap().to_owned()),
         ("RECORDKEEPER_LEDGER_HEADS_KEY_FILE".to_owned(), key.to_str().unwrap().to_owned()),
     ];
-    deployment.publish(&[crate::deployment::Event::new("wallet-events", "k", "no event")]).await;
+    deployment.publish(&[Event::new("wallet-events", "k", "no event")]).await;
     let run = deployment.run_until_idle().await;
     assert_eq!((run.code, run.count("attested")), (Some(0), 1), "{}", run.stderr);
     assert!(run.stderr.contains("\"alert\":\"heads_unpublished\""), "{}", run.stderr);
@@ -345,4 +346,181 @@ async fn tables_that_are_not_there_end_it_with_their_name() {
     let output = tokio::time::timeout(RUN_MAX, command.output()).await.expect("ends in time").unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("no-such-ledger"), "{output:?}");
+}
+
+/// Held against the source, what is missing or altered has its key; where the source no longer has it, that is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_source_names_missing_and_altered_records_while_it_has_their_events() {
+    let deployment = Deployment::start("audit-source", "wallets", 2).await;
+    deployment.publish(&transactions(0..20)).await;
+    assert_eq!(deployment.run_until_idle().await.code, Some(0));
+    let tampering = Tampering::with(deployment).await;
+    let deployment = &tampering.deployment;
+    let records = deployment.scan("wallet_records").await;
+    let the = |id: &str| records.iter().find(|record| text(record, "event_id") == id).unwrap();
+    tampering.delete("wallet_records", the("6")).await;
+    let mut altered = the("11").clone();
+    altered.insert("occurred_at".to_owned(), s("2020-01-02T03:04:05.678901Z"));
+    tampering.put("wallet_records", with_its_digest(altered)).await;
+    let without = verify(deployment, &[]).await;
+    assert_eq!(sorted(without.found), ["records_differ 0-9", "records_missing 0-9"]);
+    let with = verify(deployment, &["--source"]).await;
+    assert_eq!(with.code, Some(1), "{}", with.text);
+    let expected = ["record_altered /bank|11", "record_missing /bank|6", "records_differ 0-9", "records_missing 0-9"];
+    assert_eq!(sorted(with.found), expected, "{}", with.text);
+    assert!(with.text.contains("differs from its event at offset 5 in occurred_at"), "{}", with.text);
+
+    let topic = deployment.topic("transaction-events");
+    for partition in [0, 1] {
+        crate::services::kafka().await.delete_records(&topic, partition, 5).await;
+    }
+    let later = verify(deployment, &["--source"]).await;
+    let expected = [
+        "not_compared 0-9",
+        "not_compared 0-9",
+        "record_altered /bank|11",
+        "records_differ 0-9",
+        "records_missing 0-9",
+    ];
+    assert_eq!(sorted(later.found), expected, "{}", later.text);
+    assert!(later.text.contains("no longer holds offsets below 5"), "{}", later.text);
+
+    let mut elsewhere = deployment.command(&["verify", "--json", "--source"]);
+    elsewhere.env("RECORDKEEPER_PIPELINES", "/no/such/folder");
+    let output = tokio::time::timeout(RUN_MAX, elsewhere.output()).await.expect("ends in time").unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+fn sorted(mut found: Vec<String>) -> Vec<String> {
+    found.sort();
+    found
+}
+
+fn transactions(range: std::ops::Range<u32>) -> Vec<Event> {
+    let one = |n: u32| {
+        let event = serde_json::json!({
+            "specversion": "1.0", "id": n.to_string(), "source": "/bank", "type": "transaction.submitted",
+            "data": {"transaction_id": format!("t{n}"), "wallet_id": "ext:w", "amount": "1", "asset": "x"},
+        });
+        Event { partition: Some((n % 2) as i32), ..Event::new("transaction-events", "ext:w", event.to_string()) }
+    };
+    range.map(one).collect()
+}
+
+struct Answer {
+    code: Option<i32>,
+    text: String,
+}
+
+async fn new_epoch(deployment: &Deployment, further: &[&str]) -> Answer {
+    let topic = deployment.topic("transaction-events");
+    let args = ["new-epoch", "--topic", &topic, "--partition", "0", "--reason", "an entry was edited"];
+    let output = deployment.command(&[&args[..], further].concat()).output();
+    let output = tokio::time::timeout(RUN_MAX, output).await.expect("ends in time").unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Answer { code: output.status.code(), text }
+}
+
+async fn ids(deployment: &Deployment) -> BTreeSet<u32> {
+    let records = deployment.scan("wallet_records").await;
+    records.iter().map(|record| text(record, "event_id").parse().unwrap()).collect()
+}
+
+/// The entries of partition 0's chain of an epoch, in order.
+async fn entries(deployment: &Deployment, epoch: u32) -> Vec<Item> {
+    let mut entries = deployment.scan("ledger").await;
+    entries.retain(|item| {
+        let key = text(item, "ledger_id");
+        !key.contains('#') && key.ends_with(&format!("|0|{epoch}"))
+    });
+    entries.sort_by(|a, b| text(a, "from").cmp(text(b, "from")));
+    entries
+}
+
+/// A partition whose chain's end was edited is left alone, with an alert, while others go on; a new epoch begins where the old
+/// chain is sound, and everything above is read again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_chain_is_not_extended_until_a_new_epoch_begins() {
+    let deployment = Deployment::start("audit-epoch", "wallets", 2).await;
+    for part in [0..10, 10..20] {
+        deployment.publish(&transactions(part)).await;
+        assert_eq!(deployment.run_until_idle().await.code, Some(0));
+    }
+    let unbegun = new_epoch(&deployment, &["--from", "11"]).await;
+    assert_eq!(unbegun.code, Some(2), "{}", unbegun.text);
+    assert!(unbegun.text.contains("from offset 0 up to offset 10"), "{}", unbegun.text);
+
+    let tampering = Tampering::with(deployment).await;
+    let chain = entries(&tampering.deployment, 0).await;
+    let mut edited = chain.last().unwrap().clone();
+    let sound = next_offset(text(&edited, "from"));
+    edited.insert("writer".to_owned(), s("somebody else"));
+    tampering.put("ledger", edited).await;
+    let deployment = &tampering.deployment;
+    deployment.publish(&transactions(20..30)).await;
+    let run = Running::start(deployment, "run.log", &["run"], &[]);
+    let address = run.admin().await;
+    run.line_with("\"alert\":\"ledger_broken\"").await;
+    let odd: BTreeSet<u32> = (0..30).filter(|n| n % 2 == 1 || *n < 20).collect();
+    until("the other partition", async || (ids(deployment).await == odd).then_some(())).await;
+    until("not ready", async || page(&address, "/readyz").await.contains("new-epoch").then_some(())).await;
+    let busy = new_epoch(deployment, &["--execute"]).await;
+    assert_eq!(busy.code, Some(1), "{}", busy.text);
+    assert!(busy.text.contains("the group has members"), "{}", busy.text);
+    run.terminate().await;
+    run.ended().await;
+    assert_eq!(ids(deployment).await, odd);
+    let refused = deployment.run_until_idle().await;
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+
+    let shown = new_epoch(deployment, &[]).await;
+    assert_eq!(shown.code, Some(0), "{}", shown.text);
+    assert!(shown.text.contains(&format!("sound up to offset {sound}")), "{}", shown.text);
+    assert!(shown.text.contains("nothing was changed"), "{}", shown.text);
+    assert_eq!(deployment.run_until_idle().await.code, Some(1), "only shown");
+    let begun = new_epoch(deployment, &["--execute"]).await;
+    assert_eq!(begun.code, Some(0), "{}", begun.text);
+    let later = deployment.run_until_idle().await;
+    assert_eq!(later.code, Some(0), "{}", later.stderr);
+    assert!(!later.stderr.contains("\"alert\""), "{}", later.stderr);
+    assert_eq!(ids(deployment).await, (0..30).collect());
+    let anew = entries(deployment, 1).await;
+    assert_eq!(next_offset(text(&anew[0], "from")), sound);
+    assert_eq!(next_offset(text(anew.last().unwrap(), "to")), 15);
+    let verdict = assert_sound(deployment).await;
+    assert_eq!(verdict.found.len(), 1, "{}", verdict.text);
+    assert!(verdict.found[0].starts_with("on_record"), "{}", verdict.text);
+}
+
+/// `verify --mark-broken` takes a chain out of use; a new epoch that begins below what is missing brings it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_marked_as_broken_is_read_again_from_where_a_new_epoch_begins() {
+    let deployment = Deployment::start("audit-mark", "wallets", 2).await;
+    deployment.publish(&transactions(0..10)).await;
+    assert_eq!(deployment.run_until_idle().await.code, Some(0));
+    let tampering = Tampering::with(deployment).await;
+    let deployment = &tampering.deployment;
+    let records = deployment.scan("wallet_records").await;
+    tampering.delete("wallet_records", records.iter().find(|record| text(record, "event_id") == "4").unwrap()).await;
+    let sound = deployment.run_until_idle().await;
+    assert_eq!(sound.code, Some(0), "not marked yet: {}", sound.stderr);
+    let marked = verify(deployment, &["--mark-broken"]).await;
+    assert_eq!((marked.code, marked.found), (Some(1), vec!["records_missing 0-4".to_owned()]));
+    let refused = deployment.run_until_idle().await;
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("marked as broken"), "{}", refused.stderr);
+    let topic = deployment.topic("transaction-events");
+    let moved = deployment.command(&["reset", "--topic", &topic, "--to", "earliest", "--reason", "r"]).output().await;
+    let moved = moved.unwrap();
+    assert_eq!(moved.status.code(), Some(2), "{moved:?}");
+
+    let begun = new_epoch(deployment, &["--from", "0", "--execute"]).await;
+    assert_eq!(begun.code, Some(0), "{}", begun.text);
+    crate::services::redis().await.flush().await;
+    let again = deployment.run_until_idle().await;
+    assert_eq!((again.code, again.count("repeated"), again.count("recorded")), (Some(0), 4, 5), "{}", again.stderr);
+    assert_eq!(ids(deployment).await, (0..10).collect());
+    let verdict = verify(deployment, &["--mark-broken"]).await;
+    assert_eq!(verdict.code, Some(0), "{}", verdict.text);
+    assert_eq!(deployment.run_until_idle().await.code, Some(0), "nothing was marked");
 }

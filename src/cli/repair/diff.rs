@@ -14,7 +14,7 @@ use crate::pipeline::{Mapped, Pipeline, Prepared, delivery};
 use crate::source::range::RangeSource;
 use crate::source::{RawBatch, Source as _, SourceEvent};
 use crate::store::Changed;
-use crate::store::dynamodb::Dynamo;
+use crate::store::dynamodb::{Compared, Dynamo};
 
 /// Events of each kind of difference that are named.
 const NAMED_MAX: usize = 20;
@@ -125,7 +125,7 @@ impl Differences {
                 },
             };
             match verdict {
-                Verdict::Recorded { .. } if found.is_some_and(|found| found.remapped) => {
+                Verdict::Recorded { .. } if found.is_some_and(|found| is_remapped(&found)) => {
                     self.remapped += 1;
                     self.name("remapped", || format!("{}: {origin}", judge.record_id));
                 }
@@ -173,6 +173,12 @@ impl Differences {
         }
         String::from_utf8_lossy(&out).into_owned()
     }
+}
+
+/// Whether today's mapping would say other things than the record that stands.
+fn is_remapped(found: &Compared) -> bool {
+    const MAPPED: [&str; 4] = ["fields", "occurred_at", "type", "wallet_id"];
+    found.differs.iter().any(|name| MAPPED.contains(&name.as_str()))
 }
 
 /// Reads the source to its end and says what a replay would do.

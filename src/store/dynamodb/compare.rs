@@ -5,21 +5,23 @@ use std::collections::BTreeSet;
 use super::fetch::{Key, garbled};
 use super::schema::Table;
 use super::shards::Shards;
-use super::value::{Item, Value};
+use super::value::{Item, RECORD_DIGEST, Value};
 use super::{Dynamo, StoreError, record, state};
 use crate::event::{Record, StateWrite};
 use crate::store::{Changed, Standing};
 
-/// The attributes that a mapping alone makes.
-const MAPPED: [&str; 4] = ["fields", "occurred_at", "type", "wallet_id"];
+/// The shard depends on the table's counts, which may have been raised since; the digest depends on the shard.
+const ASIDE: [&str; 2] = [RECORD_DIGEST, "wallet_shard"];
 
 /// A record that stands where another would be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compared {
     /// What stands.
     pub standing: Standing,
-    /// Whether it says other things than what would be written.
-    pub remapped: bool,
+    /// Whether the same mapping made it.
+    pub same_mapping: bool,
+    /// The attributes in which it differs from what would be written at the same time.
+    pub differs: Vec<String>,
 }
 
 impl Dynamo {
@@ -35,7 +37,13 @@ impl Dynamo {
         let compared = |record: &&Record| {
             let Some(item) = fetched.get(&vec![record.record_id.clone()])? else { return Ok(None) };
             let standing = record::standing(item).map_err(|what| self.unreadable(Table::Records, &what))?;
-            Ok(Some(Compared { standing, remapped: says_other_things(record, item) }))
+            let text = |name: &str| item.get(name).and_then(Value::text).unwrap_or_default();
+            let (attributes, ..) = record::attributes(record, Shards { write: 1, read: 1 }, text("recorded_at"));
+            let would: Item = attributes.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            let names = would.keys().chain(item.keys().filter(|name| !would.contains_key(*name)));
+            let differs = names.filter(|name| !ASIDE.contains(&name.as_str()) && item.get(*name) != would.get(*name));
+            let same_mapping = text("mapping_revision") == record.names.mapping_revision;
+            Ok(Some(Compared { standing, same_mapping, differs: differs.cloned().collect() }))
         };
         records.iter().map(compared).collect()
     }
@@ -70,11 +78,4 @@ impl Dynamo {
     fn unreadable(&self, table: Table, what: &str) -> StoreError {
         garbled(&self.table_name(table), what).into()
     }
-}
-
-fn says_other_things(record: &Record, item: &Item) -> bool {
-    // No clock, no shard count: neither is among the mapped attributes.
-    let (attributes, ..) = record::attributes(record, Shards { write: 1, read: 1 }, "");
-    let would = |name: &str| attributes.iter().find(|(given, _)| *given == name).map(|(_, value)| value);
-    MAPPED.iter().any(|name| would(name) != item.get(*name).map(|value: &Value| value))
 }

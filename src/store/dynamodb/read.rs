@@ -262,6 +262,17 @@ pub(crate) struct Query {
 impl Dynamo {
     /// Up to `limit` items, however many calls that takes (a call ends at 1 MB).
     pub(crate) async fn query(&self, query: Query) -> Result<Vec<Item>, StoreError> {
+        let table = query.table;
+        let found = self.query_stored(query).await?;
+        found.into_iter().map(|attributes| self.checked(table, attributes)).collect()
+    }
+
+    /// As [`Dynamo::query`], not checked against the table's schema; `None` for an item with a value of a foreign kind.
+    pub(crate) async fn query_unchecked(&self, query: Query) -> Result<Vec<Option<Item>>, StoreError> {
+        Ok(self.query_stored(query).await?.into_iter().map(item_from_attributes).collect())
+    }
+
+    async fn query_stored(&self, query: Query) -> Result<Vec<HashMap<String, AttributeValue>>, StoreError> {
         let name = self.table_name(query.table);
         let (partition, sort) = match query.table.index().filter(|_| query.index) {
             Some(index) => (index.partition, Some(index.sort)),
@@ -297,9 +308,7 @@ impl Dynamo {
             let left = i32::try_from(query.limit - items.len()).unwrap_or(i32::MAX);
             let page = call.clone().limit(left).set_exclusive_start_key(start.take()).send();
             let output = self.read(query.table, page).await?;
-            for attributes in output.items.unwrap_or_default() {
-                items.push(self.checked(query.table, attributes)?);
-            }
+            items.extend(output.items.unwrap_or_default());
             start = output.last_evaluated_key.filter(|key| !key.is_empty());
             if start.is_none() {
                 break;

@@ -1,0 +1,132 @@
+//! How a chain stands: which epoch it is in, whether it was marked as broken, whether its last entries hang together.
+
+use super::dynamodb::{read, retry};
+use super::{Chain, ChainEnd, Entry, Epoch, Opening};
+use crate::event::{Digest, FORMAT, Position};
+use crate::store::Retry;
+use crate::store::dynamodb::{Answer, Attributes, Dynamo, Item, StoreTrouble, Value, stored_now};
+
+/// In front of a chain's key: it was found broken.
+pub(super) const BROKEN: &str = "broken#";
+/// In front of a lineage: its epochs, by number.
+pub(super) const EPOCH: &str = "epoch#";
+/// The sort key of a mark.
+const MARK_FROM: &str = "0";
+/// How many of the last entries are looked at when a lane opens.
+const LOOKED_AT: usize = 3;
+
+impl Dynamo {
+    pub(super) async fn opening_of(&self, chain: &Chain) -> Result<Opening, Retry> {
+        let key = format!("{EPOCH}{}", chain.lineage());
+        let item = self.ledger_items(&key, None, true, 1).await?.into_iter().next();
+        let epoch = match &item {
+            Some(item) => Some(read_epoch(item).map_err(|what| super::dynamodb::garbled(&key, &what))?),
+            None => None,
+        };
+        let chain = Chain { epoch: epoch.as_ref().map_or(0, |epoch| epoch.number), ..chain.clone() };
+        let begin = epoch.map(|epoch| epoch.begin);
+        let key = chain.key();
+        let mark = self.ledger_items(&format!("{BROKEN}{key}"), None, false, 1).await?.into_iter().next();
+        if let Some(mark) = mark {
+            let text = |name: &str| mark.get(name).and_then(Value::text).unwrap_or_default().to_owned();
+            let broken = Some(format!("marked as broken at {}: {}", text("created_at"), text("reason")));
+            return Ok(Opening { epoch: chain.epoch, begin, end: None, broken });
+        }
+        let items = self.ledger_items(&key, None, true, LOOKED_AT).await?;
+        let mut end = None;
+        // From the last one down: what the entry above says of where it begins, and of the digest before it.
+        let mut above: Option<Entry> = None;
+        for item in &items {
+            let broken = |what: String| Opening { epoch: chain.epoch, begin, end: None, broken: Some(what) };
+            let (entry, digest) = match read(item) {
+                Ok(read) => read,
+                Err(what) => return Ok(broken(format!("one of its last entries cannot be read: {what}"))),
+            };
+            let (from, to) = (entry.from.next_offset(), entry.to.next_offset());
+            if let Some(fault) = entry.fault(&key, &digest) {
+                return Ok(broken(format!("the entry of offsets {from} up to {to}: {fault}")));
+            }
+            if let Some(above) = &above
+                && (above.from != entry.to || above.previous != digest)
+            {
+                return Ok(broken(format!("the entry above offset {to} does not go on from the one below")));
+            }
+            end.get_or_insert_with(|| ChainEnd { position: entry.to, digest, nonce: entry.nonce.clone() });
+            above = Some(entry);
+        }
+        Ok(Opening { epoch: chain.epoch, begin, end, broken: None })
+    }
+
+    /// Marks a chain as broken: no lane opens it any more. Marking it again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Where it may not be marked.
+    pub async fn mark_broken(&self, chain_key: &str, reason: &str, writer: &str) -> Result<(), Retry> {
+        let text = |text: &str| Value::Text(text.to_owned());
+        self.put_aside(vec![
+            ("created_at", Value::Text(stored_now())),
+            ("format", Value::Number(FORMAT.to_string())),
+            ("from", text(MARK_FROM)),
+            ("ledger_id", Value::Text(format!("{BROKEN}{chain_key}"))),
+            ("reason", text(reason)),
+            ("writer", text(writer)),
+        ])
+        .await
+        .map(drop)
+    }
+
+    /// Begins a new epoch of a chain's lineage; false where somebody else began one of this number.
+    ///
+    /// # Errors
+    ///
+    /// Where it may not have begun.
+    pub async fn put_epoch(&self, chain: &Chain, epoch: &Epoch) -> Result<bool, Retry> {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let key = format!("{EPOCH}{}", chain.lineage());
+        let written = self
+            .put_aside(vec![
+                ("created_at", Value::Text(stored_now())),
+                ("format", Value::Number(FORMAT.to_string())),
+                ("from", Value::Text(format!("{:010}", epoch.number))),
+                ("ledger_id", text(&key)),
+                ("nonce", text(&epoch.nonce)),
+                ("previous", Value::Text(epoch.previous.hex())),
+                ("reason", text(&epoch.reason)),
+                ("to", Value::Text(epoch.begin.sort_key())),
+                ("writer", text(&epoch.writer)),
+            ])
+            .await?;
+        if written {
+            return Ok(true);
+        }
+        // Its answer may have been lost.
+        let standing = self.ledger_items(&key, None, true, 1).await?;
+        Ok(standing.first().and_then(|item| read_epoch(item).ok()).is_some_and(|found| found.nonce == epoch.nonce))
+    }
+
+    /// Inserts an item that is no entry; false where one stands there already.
+    async fn put_aside(&self, attributes: Attributes) -> Result<bool, Retry> {
+        match self.insert_ledger_items(vec![attributes]).await.pop() {
+            Some(Answer::Done) => Ok(true),
+            Some(Answer::Exists) => Ok(false),
+            Some(Answer::Trouble(trouble)) => Err(retry(trouble)),
+            Some(Answer::ConditionFailed(_)) | None => {
+                Err(retry(StoreTrouble::Rejected("ledger: no answer".to_owned())))
+            }
+        }
+    }
+}
+
+/// Reads an epoch's item.
+pub(super) fn read_epoch(item: &Item) -> Result<Epoch, String> {
+    let text = |name: &str| item.get(name).and_then(Value::text).ok_or(format!("{name} is missing or no text"));
+    Ok(Epoch {
+        number: text("from")?.parse().map_err(|_| "from is no epoch")?,
+        begin: Position::from_sort_key(text("to")?).ok_or("to is no position")?,
+        previous: Digest::from_hex(text("previous")?).ok_or("previous is no digest")?,
+        reason: text("reason")?.to_owned(),
+        writer: text("writer")?.to_owned(),
+        nonce: text("nonce")?.to_owned(),
+    })
+}
