@@ -149,8 +149,11 @@ impl Audit {
             return;
         };
         let pipeline = self.pipeline(&record.pipeline);
-        let (mut covered, mut above, mut in_gap) = (false, self.chains.has_begun(partition), false);
-        for chain in self.chains.of_partition(partition) {
+        let chains = self.chains.of_partition(partition);
+        // Before the first entry of a partition all of its records are above where the ledger ends.
+        let begun = chains.is_empty() && self.chains.has_begun(partition);
+        let (mut covered, mut above, mut in_gap) = (false, begun, false);
+        for chain in chains {
             match self.chains.place(chain, offset) {
                 Place::In(entry) => {
                     covered = true;
