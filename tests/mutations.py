@@ -24,8 +24,8 @@ MUTATIONS = {
     ),
     "ids are remembered before their effects": (
         "src/pipeline/batch.rs",
-        "    apply(parts, batch, &mut items, &mut tally).await;",
-        "    remember(parts, &items).await;\n    apply(parts, batch, &mut items, &mut tally).await;",
+        "    apply(parts, batch, &mut items, &mut tally, ",
+        "    remember(parts, &items).await;\n    apply(parts, batch, &mut items, &mut tally, ",
     ),
     "a batch is attested without its dead letters": (
         "src/pipeline/apply.rs",

@@ -375,6 +375,11 @@ impl ChainIndex {
         places
     }
 
+    /// Whether there is a chain of the partition.
+    pub fn has_chain(&self, partition: &str) -> bool {
+        self.by_partition.contains_key(partition)
+    }
+
     /// Whether a group has begun on the partition's topic, so that records of it may be in flight.
     pub fn has_begun(&self, partition: &str) -> bool {
         partition.rsplit_once('|').is_some_and(|(topic, _)| self.begun.contains(topic))

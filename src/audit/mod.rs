@@ -150,7 +150,9 @@ impl Audit {
             return;
         };
         let pipeline = self.pipeline(&record.pipeline);
-        let (mut covered, mut above, mut in_gap) = (false, self.chains.has_begun(partition), false);
+        // Before the first entry of a partition all of its records are above where the ledger ends.
+        let begun = !self.chains.has_chain(partition) && self.chains.has_begun(partition);
+        let (mut covered, mut above, mut in_gap) = (false, begun, false);
         for place in self.chains.places(partition, offset) {
             match place {
                 Place::In(at, fate) => {

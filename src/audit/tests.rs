@@ -185,6 +185,12 @@ fn a_record_that_nobody_attests_is_foreign() {
     let mut found = world.found();
     found.sort();
     assert_eq!(found, ["record_foreign s|forged", "record_foreign s|nowhere"]);
+    let mut below = self::world();
+    below.kept.drain(0..2);
+    below.records.retain(|record| record.record_id.as_str() >= "s|5");
+    below.begin("another");
+    below.records.push(record("s|early", 3, "p"));
+    assert_eq!(below.found(), ["beginning 5-10", "record_foreign s|early"]);
 }
 
 #[test]

@@ -93,6 +93,7 @@ pub struct Round<'a> {
     pub rng: fastrand::Rng,
     /// The highest checkpoints seen, by topic and partition.
     pub committed: BTreeMap<(&'static str, i32), i64>,
+    generated: &'a Generated,
     events: &'a [Event],
     published: usize,
     portion: usize,
@@ -124,6 +125,7 @@ pub async fn play(plan: &Plan, name: &str, ground: &Ground, history: &History) -
         fleet: Fleet::new(&deployment, history, env),
         rng: fastrand::Rng::with_seed(plan.seed),
         committed: BTreeMap::new(),
+        generated: &generated,
         events: &events,
         published: 0,
         portion: events.len() / (plan.faults.len() + 1),
@@ -145,7 +147,7 @@ pub async fn play(plan: &Plan, name: &str, ground: &Ground, history: &History) -
     while round.fleet.len() > 0 {
         round.fleet.stop(0).await;
     }
-    assert_ledger_is_durable(&deployment, &generated).await;
+    round.look().await;
     let run = deployment.run_until_idle().await;
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     run.assert_sums();
@@ -194,10 +196,12 @@ impl Round<'_> {
         TOPICS.into_iter().flat_map(of).collect()
     }
 
-    /// What holds at any time: the sum rule, and checkpoints that never go back.
+    /// What holds at any time: the sum rule, nothing attested or checkpointed that is not durable, and checkpoints that never
+    /// go back.
     async fn look(&mut self) {
         self.fleet.assert_alive();
         self.fleet.assert_sums().await;
+        assert_ledger_is_durable(self.deployment, self.generated).await;
         for (place, next) in self.checkpoints() {
             let highest = self.committed.entry(place).or_insert(next);
             assert!(next >= *highest, "{place:?}: the checkpoint went back from {highest} to {next}");
