@@ -182,7 +182,7 @@ impl Chains {
         let mut index = ChainIndex { begun, ..ChainIndex::default() };
         for (key, mut entries) in std::mem::take(&mut self.entries) {
             entries.sort_by_key(|entry| entry.from);
-            self.check_beginning(&key, &entries);
+            let cut_off = self.check_beginning(&key, &entries);
             self.check_links(&key, &mut entries);
             for head in self.heads.remove(&key).unwrap_or_default() {
                 self.check_head(&head, &entries);
@@ -191,7 +191,7 @@ impl Chains {
             counts.entries += entries.len() as u64;
             counts.positions += entries.iter().map(|entry| entry.from.distance_to(entry.to)).sum::<u64>();
             match partition_of(&key) {
-                Some(partition) => index.add(partition.to_owned(), key, entries),
+                Some(partition) => index.add(partition.to_owned(), key, entries, cut_off),
                 None => {
                     let detail = "the key is none of a chain".to_owned();
                     self.findings.push(Finding::of_chain(Kind::EntryUnreadable, &key, None, detail));
@@ -205,10 +205,11 @@ impl Chains {
     }
 
     /// The first entry begins where the group's start item says, and names no entry before it.
-    fn check_beginning(&mut self, key: &str, entries: &[AuditEntry]) {
-        let Some(first) = entries.first() else { return };
+    /// True where something stood before it that is not there, or cannot be read.
+    fn check_beginning(&mut self, key: &str, entries: &[AuditEntry]) -> bool {
+        let Some(first) = entries.first() else { return false };
         if self.garbled.get(key).is_some_and(|garbled| garbled.iter().any(|from| *from < first.from)) {
-            return;
+            return true;
         }
         let ordered = self.epochs.get(key).copied();
         let begin = ordered.or_else(|| {
@@ -225,9 +226,10 @@ impl Chains {
             _ if first.sound && first.previous != Digest::of(b"") => {
                 "the first entry names another one before it, which is not there".to_owned()
             }
-            _ => return,
+            _ => return false,
         };
         self.findings.push(Finding::of_chain(Kind::Beginning, key, range, detail));
+        true
     }
 
     /// An entry ends where the head says, and has its digest.
@@ -344,6 +346,8 @@ fn start_key(key: &str) -> Option<(&str, String)> {
 #[derive(Default)]
 pub(super) struct ChainIndex {
     chains: Vec<(String, Vec<AuditEntry>)>,
+    /// Those whose beginning is not there.
+    cut_off: HashSet<u32>,
     by_partition: HashMap<String, Vec<u32>>,
     /// Entries that fill positions of a partition.
     fillers: HashMap<String, Vec<(u32, u32)>>,
@@ -352,13 +356,16 @@ pub(super) struct ChainIndex {
 }
 
 impl ChainIndex {
-    fn add(&mut self, partition: String, key: String, entries: Vec<AuditEntry>) {
+    fn add(&mut self, partition: String, key: String, entries: Vec<AuditEntry>, cut_off: bool) {
         let chain = u32::try_from(self.chains.len()).unwrap_or(u32::MAX);
         self.by_partition.entry(partition).or_default().push(chain);
         for (at, entry) in (0..).zip(&entries) {
             for (filled, _) in entry.fills.ranges() {
                 self.fillers.entry(filled.to_owned()).or_default().push((chain, at));
             }
+        }
+        if cut_off {
+            self.cut_off.insert(chain);
         }
         self.chains.push((key, entries));
     }
@@ -390,6 +397,7 @@ impl ChainIndex {
         let position = Position::Offset(offset);
         let next = entries.partition_point(|entry| entry.from < position);
         match next.checked_sub(1).and_then(|at| Some((at, entries.get(at)?))) {
+            None if self.cut_off.contains(&chain) => Place::Gap,
             None => Place::Below,
             Some((at, entry)) if position <= entry.to => {
                 Place::In((chain, u32::try_from(at).unwrap_or(u32::MAX)), entry.fate(offset))

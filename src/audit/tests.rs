@@ -41,12 +41,17 @@ impl World {
 
     /// The chain of a group grows by an entry with these outcomes, which attests these records.
     fn grow(&mut self, group: &str, outcomes: &str, records: &[&KeptRecord]) {
+        self.grow_from(Position::Begin, group, outcomes, records);
+    }
+
+    /// The same, where a chain without entries ends at `begin`.
+    fn grow_from(&mut self, begin: Position, group: &str, outcomes: &str, records: &[&KeptRecord]) {
         let chain = format!("{group}|{PARTITION}|0");
         let last = self.kept.iter().rev().find_map(|kept| match kept {
             Kept::Entry { chain: of, entry, digest } if *of == chain => Some((entry.to, *digest)),
             _ => None,
         });
-        let (from, previous) = last.unwrap_or((Position::Begin, Digest::of(b"")));
+        let (from, previous) = last.unwrap_or((begin, Digest::of(b"")));
         let outcomes = Outcomes::parse(outcomes).unwrap();
         let mut entry = Entry {
             from,
@@ -185,12 +190,17 @@ fn a_record_that_nobody_attests_is_foreign() {
     let mut found = world.found();
     found.sort();
     assert_eq!(found, ["record_foreign s|forged", "record_foreign s|nowhere"]);
-    let mut below = self::world();
-    below.kept.drain(0..2);
-    below.records.retain(|record| record.record_id.as_str() >= "s|5");
-    below.begin("another");
-    below.records.push(record("s|early", 3, "p"));
-    assert_eq!(below.found(), ["beginning 5-10", "record_foreign s|early"]);
+    let mut below = World::default();
+    let item = StartItem { starts: vec![("0".to_owned(), at(4))] };
+    below.kept.push(Kept::Start { key: "g|c|t|i|0".to_owned(), item });
+    let own = record("s|5", 5, "p");
+    below.grow_from(at(4), "g", "r1", &[&own]);
+    below.records.extend([own, record("s|early", 3, "p")]);
+    assert_eq!(below.found(), ["record_foreign s|early"]);
+    // Where the first entry was taken away, that alone is told.
+    let mut cut = self::world();
+    cut.kept.remove(1);
+    assert_eq!((cut.found(), cut.audit().counts.in_gaps), (vec!["beginning 5-10".to_owned()], 10));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::source::kafka::{GroupPlace, KafkaRanges};
 use crate::source::range::{Range, read_all};
 
 use super::outside::{of_topic, ranges};
-use super::{EXIT_USAGE, GlobalArgs, PlaceArg, backends, check, show};
+use super::{EXIT_USAGE, GlobalArgs, PlaceArg, backends, check, show, wrong};
 
 /// Arguments of `archive`.
 #[derive(Clone, Debug, Args)]
@@ -68,10 +68,6 @@ pub async fn archive(global: &GlobalArgs, args: &ArchiveArgs) -> Result<ExitCode
     };
     let settings = &loaded.settings;
     let Some(pipelines) = check::pipelines(global, settings) else { return Ok(ExitCode::from(EXIT_USAGE)) };
-    let wrong = |what: String| {
-        writeln!(io::stderr().lock(), "error: {what}")?;
-        Ok(ExitCode::from(EXIT_USAGE))
-    };
     let pipeline = match of_topic(&pipelines, &args.topic) {
         Ok(pipeline) => pipeline,
         Err(what) => return wrong(what),

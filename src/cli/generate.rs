@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::generate::{GenerateArgs, GenerateError, Target, run};
 
-use super::{EXIT_USAGE, GlobalArgs, backends};
+use super::{GlobalArgs, backends, wrong};
 
 /// Generates sample events.
 pub async fn generate(global: &GlobalArgs, args: &GenerateArgs) -> Result<ExitCode, anyhow::Error> {
@@ -40,10 +40,7 @@ pub async fn generate(global: &GlobalArgs, args: &GenerateArgs) -> Result<ExitCo
         {
             Ok(ExitCode::SUCCESS)
         }
-        Err(error @ GenerateError::Usage(_)) => {
-            writeln!(std::io::stderr().lock(), "error: {error}")?;
-            Ok(ExitCode::from(EXIT_USAGE))
-        }
+        Err(error @ GenerateError::Usage(_)) => wrong(error),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,6 +1,5 @@
 //! `get`: what stands in the tables, as JSON on standard output.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 use crate::event::WalletId;
 use crate::store::dynamodb::read::{Reader, RecordsOf};
 
-use super::{EXIT_USAGE, GetArgs, GetCommand, GetOne, GlobalArgs, backends, show};
+use super::{GetArgs, GetCommand, GetOne, GlobalArgs, backends, show, wrong};
 
 /// What a user's id may take.
 const USER_ID_BYTES_MAX: usize = 1024;
@@ -19,8 +18,7 @@ const RECORD_ID_BYTES_MAX: usize = 1024 + 1 + 249;
 /// Looks up a wallet, a user or a record. Exit code 1 where there is none.
 pub async fn get(global: &GlobalArgs, args: &GetArgs) -> Result<ExitCode, anyhow::Error> {
     if let Err(what) = check(&args.command) {
-        writeln!(std::io::stderr().lock(), "error: {what}")?;
-        return Ok(ExitCode::from(EXIT_USAGE));
+        return wrong(what);
     }
     let loaded = match global.load([]) {
         Ok(loaded) => loaded,

@@ -74,7 +74,7 @@ impl Lanes<'_> {
                 poison: poison.clone(),
                 patience: Patience {
                     initial: Duration::from_millis(50),
-                    ceiling: Duration::from_secs(10),
+                    ceiling: Duration::from_secs(5),
                     stalled_after: 8,
                 },
             };

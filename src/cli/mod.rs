@@ -106,6 +106,12 @@ fn show(result: &[u8]) -> std::io::Result<()> {
     }
 }
 
+/// Says what is wrong with usage or configuration, and gives the exit code.
+fn wrong(what: impl std::fmt::Display) -> Result<ExitCode, anyhow::Error> {
+    writeln!(std::io::stderr().lock(), "error: {what}")?;
+    Ok(ExitCode::from(EXIT_USAGE))
+}
+
 /// Writes findings to standard error, one after the other.
 pub fn report(found: &[Diagnostic]) {
     let mut err = std::io::stderr().lock();

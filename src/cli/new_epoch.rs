@@ -1,6 +1,5 @@
 //! `new-epoch`: leaves a partition's broken chain behind, on record, and begins a new one.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use crate::source::kafka::{GroupPlace, Place};
 use crate::store::dynamodb::Dynamo;
 
 use super::outside::{again, blocking, check_reason, of_topic};
-use super::{EXIT_USAGE, GlobalArgs, NewEpochArgs, backends, check, run, show};
+use super::{EXIT_USAGE, GlobalArgs, NewEpochArgs, backends, check, run, show, wrong};
 
 /// Entries that are read at a time.
 const PAGE: usize = 1_000;
@@ -37,10 +36,6 @@ pub async fn new_epoch(global: &GlobalArgs, args: &NewEpochArgs) -> Result<ExitC
     };
     let settings = &loaded.settings;
     let Some(pipelines) = check::pipelines(global, settings) else { return Ok(ExitCode::from(EXIT_USAGE)) };
-    let wrong = |what: String| -> Result<ExitCode, anyhow::Error> {
-        writeln!(std::io::stderr().lock(), "error: {what}")?;
-        Ok(ExitCode::from(EXIT_USAGE))
-    };
     let chosen = of_topic(&pipelines, &args.topic).and_then(|pipeline| check_reason(&args.reason).map(|()| pipeline));
     let pipeline = match chosen {
         Ok(pipeline) => pipeline,

@@ -1,6 +1,5 @@
 //! `reset`: moves a group to another position of a topic, with a reason, on record in the ledger.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use crate::source::kafka::{GroupPlace, Place};
 use crate::store::dynamodb::{Dynamo, stored_now};
 
 use super::outside::{again, blocking, check_reason, of_topic, places, positions};
-use super::{EXIT_USAGE, GlobalArgs, PlaceArg, ResetArgs, backends, check, run, show, table};
+use super::{EXIT_USAGE, GlobalArgs, PlaceArg, ResetArgs, backends, check, run, show, table, wrong};
 
 /// One partition, and what is to happen to it.
 struct Planned {
@@ -35,10 +34,7 @@ pub async fn reset(global: &GlobalArgs, args: &ResetArgs) -> Result<ExitCode, an
     let Some(pipelines) = check::pipelines(global, settings) else { return Ok(ExitCode::from(EXIT_USAGE)) };
     let pipeline = match of_topic(&pipelines, &args.topic).and_then(|pipeline| check_args(args).map(|()| pipeline)) {
         Ok(pipeline) => pipeline,
-        Err(what) => {
-            writeln!(std::io::stderr().lock(), "error: {what}")?;
-            return Ok(ExitCode::from(EXIT_USAGE));
-        }
+        Err(what) => return wrong(what),
     };
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
     let group = Arc::new(
@@ -46,10 +42,7 @@ pub async fn reset(global: &GlobalArgs, args: &ResetArgs) -> Result<ExitCode, an
     );
     let planned = match plan(args, pipeline, &dynamo, &group).await? {
         Ok(planned) => planned,
-        Err(what) => {
-            writeln!(std::io::stderr().lock(), "error: {what}")?;
-            return Ok(ExitCode::from(EXIT_USAGE));
-        }
+        Err(what) => return wrong(what),
     };
     let mut shown = Vec::new();
     table::write(&mut shown, &rows(&planned))?;

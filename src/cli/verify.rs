@@ -14,7 +14,7 @@ use crate::store::Retry;
 use crate::store::dynamodb::{Dynamo, Item, ScanPlace, Table, Value, kept_record};
 
 use super::outside::again;
-use super::{EXIT_USAGE, GlobalArgs, VerifyArgs, backends, check, run, show, verify_source};
+use super::{EXIT_USAGE, GlobalArgs, VerifyArgs, backends, check, run, show, verify_source, wrong};
 
 /// What a mark says of why, at most.
 const REASON_CHARS_MAX: usize = 500;
@@ -37,10 +37,7 @@ pub async fn verify(global: &GlobalArgs, args: &VerifyArgs) -> Result<ExitCode, 
     let heads = match (&args.heads, &args.heads_key) {
         (Some(file), Some(key)) => match read_heads(file, key, &mut chains) {
             Ok(heads) => Some(heads),
-            Err(what) => {
-                writeln!(std::io::stderr().lock(), "error: {what}")?;
-                return Ok(ExitCode::from(EXIT_USAGE));
-            }
+            Err(what) => return wrong(what),
         },
         _ => None,
     };

@@ -11,9 +11,9 @@ use crate::guard::{Breaker, BreakerSettings, BreakerState, Permit, Settled};
 use super::metrics::{ClosedLabel as _, closed_label};
 use super::{Alert, Alerts, At, Condition, Dependency};
 
-/// A second of quiet costs a second of work; a longer one is for longer outages.
+/// A second of quiet costs a second of work, and of what a drain may take; a longer one is for longer outages.
 const SETTINGS: BreakerSettings =
-    BreakerSettings { failures: 5, open_min: Duration::from_millis(500), open_max: Duration::from_secs(10) };
+    BreakerSettings { failures: 5, open_min: Duration::from_millis(500), open_max: Duration::from_secs(3) };
 
 closed_label! {
     /// What has a breaker of its own. Tables have two: rights, and what is worn out, differ between writing and reading.

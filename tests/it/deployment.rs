@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -246,7 +247,12 @@ impl Deployment {
         for partition in 0..partitions {
             list.add_partition(&self.topic(topic), partition);
         }
-        let committed = consumer.committed_offsets(list, Duration::from_secs(20)).unwrap();
+        let passing = [RDKafkaErrorCode::NotCoordinator, RDKafkaErrorCode::CoordinatorLoadInProgress];
+        let is_passing = |error: &KafkaError| error.rdkafka_error_code().is_some_and(|code| passing.contains(&code));
+        let mut answers = std::iter::repeat_with(|| consumer.committed_offsets(list.clone(), Duration::from_secs(20)));
+        // A group's coordinator moves with the brokers.
+        let settled = answers.by_ref().take(1_000).find(|answer| !answer.as_ref().is_err_and(is_passing));
+        let committed = settled.expect("a coordinator").unwrap();
         committed
             .elements()
             .iter()

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::cli::outside::again;
-use crate::cli::{EXIT_USAGE, GlobalArgs, backends, check, run, show, table};
+use crate::cli::{EXIT_USAGE, GlobalArgs, backends, check, run, show, table, wrong};
 use crate::event::Origin;
 use crate::ledger::Dismissal;
 use crate::pipeline::{HEADER_PREFIX, Pipeline};
@@ -121,8 +121,7 @@ pub(super) fn shown(letters: &[&Letter], rows_max: usize) -> String {
 
 async fn show_one(global: &GlobalArgs, origin: &str, payload: bool) -> anyhow::Result<ExitCode> {
     if Origin::parse(origin).is_none() {
-        writeln!(std::io::stderr().lock(), "error: {origin} is no origin: `redrive list` shows them")?;
-        return Ok(ExitCode::from(EXIT_USAGE));
+        return wrong(format_args!("{origin} is no origin: `redrive list` shows them"));
     }
     let loaded = match global.load([]) {
         Ok(loaded) => loaded,
@@ -189,8 +188,7 @@ fn bytes(bytes: &[u8]) -> Value {
 
 async fn dismiss(global: &GlobalArgs, filter: &LetterFilter, why: &str, execute: bool) -> anyhow::Result<ExitCode> {
     if why.trim().is_empty() || why.len() > 1024 {
-        writeln!(std::io::stderr().lock(), "error: --why: say why, in 1 to 1024 bytes; it stays in the ledger")?;
-        return Ok(ExitCode::from(EXIT_USAGE));
+        return wrong("--why: say why, in 1 to 1024 bytes; it stays in the ledger");
     }
     let found = match open_letters(global, filter).await? {
         Ok(found) => found,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::outside::{again, places};
-use crate::cli::{EXIT_USAGE, GlobalArgs, backends, check, run, show};
+use crate::cli::{EXIT_USAGE, GlobalArgs, backends, check, run, show, wrong};
 use crate::config::Settings;
 use crate::event::{Position, Reason};
 use crate::ledger::{Chain, Fills, Ledger as _, RunItem};
@@ -103,10 +103,6 @@ pub(super) async fn redrive(global: &GlobalArgs, args: &RedriveArgs) -> Result<E
     };
     let settings = &loaded.settings;
     let Some(pipelines) = check::pipelines(global, settings) else { return Ok(ExitCode::from(EXIT_USAGE)) };
-    let wrong = |what: String| {
-        writeln!(std::io::stderr().lock(), "error: {what}")?;
-        Ok(ExitCode::from(EXIT_USAGE))
-    };
     let corrections = match args.corrected.as_deref().map(Corrections::read).transpose() {
         Ok(corrections) => corrections.unwrap_or_default(),
         Err(what) => return wrong(what),

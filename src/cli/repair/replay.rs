@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::outside::{of_topic, ranges};
 use crate::cli::run::BEATS;
-use crate::cli::{EXIT_USAGE, GlobalArgs, PlaceArg, backends, check, run};
+use crate::cli::{EXIT_USAGE, GlobalArgs, PlaceArg, backends, check, run, wrong};
 use crate::config::Settings;
 use crate::ledger::RunItem;
 use crate::pipeline::protocol::{Effects, Purpose};
@@ -71,10 +71,7 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
     let planned = match plan(args, settings, pipelines, &dynamo).await? {
         Ok(found) => found,
-        Err(what) => {
-            writeln!(std::io::stderr().lock(), "error: {what}")?;
-            return Ok(ExitCode::from(EXIT_USAGE));
-        }
+        Err(what) => return wrong(what),
     };
     let process = run::start_process(&loaded)?;
     let feed = planned.feed(settings)?;
