@@ -114,6 +114,21 @@ MUTATIONS = {
         "        if self.mode == Mode::Drain {\n            self.queued.clear();\n",
         "        if self.mode == Mode::Drain {\n            self.queued.pop_front();\n",
     ),
+    "a replay without all effects remembers": (
+        "src/pipeline/protocol.rs",
+        "        self.effects() == Effects::All\n",
+        "        true\n",
+    ),
+    "a replay asks the cache": (
+        "src/pipeline/protocol.rs",
+        "    purpose == Purpose::Live && attested.is_none()\n",
+        "    attested.is_none()\n",
+    ),
+    "a corrected event conflicts with what it corrects": (
+        "src/pipeline/protocol.rs",
+        " && corrects != Some(&standing.content_digest) {",
+        " {",
+    ),
 }
 
 # The first that notices is enough.

@@ -257,6 +257,7 @@ async fn an_archive_brings_everything_back() {
         (&["--archive", "/nonexistent"], "/nonexistent: "),
         (&["--archive", whole, "--archive", whole], "is given twice"),
         (&["--archive", whole, "--topic", &topic], "cannot be used with"),
+        (&["--archive", whole, "--run", "damaged"], "the files are not those"),
     ] {
         let (code, _, stderr) = output(&deployment, &[&["replay"], args].concat()).await;
         assert_eq!(code, Some(2), "{args:?}: {stderr}");

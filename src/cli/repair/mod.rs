@@ -127,8 +127,9 @@ impl Work<'_> {
         let working = coordinator.run(process.stop.clone());
         let ending = tokio::select! {
             ending = working => ending,
-            () = progress.show() => Ok(Ending::Left(Vec::new())),
+            never = progress.show() => match never {},
         };
+        progress.end();
         match ending? {
             Ending::Drained if !process.stop.is_cancelled() => {
                 again(|| dynamo.end_run(group, run)).await?;

@@ -1,5 +1,6 @@
 //! How a run gets on: a bar on a terminal, lines of JSON elsewhere.
 
+use std::convert::Infallible;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ impl Progress {
     }
 
     /// Tells it to standard error until dropped.
-    pub(super) async fn show(&self) {
+    pub(super) async fn show(&self) -> Infallible {
         let terminal = std::io::stderr().is_terminal();
         let mut tick = tokio::time::interval(Duration::from_secs(if terminal { 1 } else { 10 }));
         let since = Instant::now();
@@ -49,6 +50,14 @@ impl Progress {
                 });
                 writeln!(err, "{line}")
             };
+        }
+    }
+
+    /// Ends the line on a terminal.
+    pub(super) fn end(&self) {
+        let mut err = std::io::stderr().lock();
+        if std::io::stderr().is_terminal() {
+            let _ = writeln!(err);
         }
     }
 

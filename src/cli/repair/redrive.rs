@@ -108,9 +108,10 @@ pub(super) async fn redrive(global: &GlobalArgs, args: &RedriveArgs) -> Result<E
         Err(what) => return wrong(what),
     };
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
+    let name = name_of(args.again.run.as_ref());
     let mut planned = Vec::new();
     for pipeline in pipelines {
-        match plan(args, settings, Arc::new(pipeline), &dynamo, &corrections).await? {
+        match plan(args, &name, settings, Arc::new(pipeline), &dynamo, &corrections).await? {
             Ok(one) => planned.extend(one),
             Err(what) => return wrong(what),
         }
@@ -158,14 +159,14 @@ pub(super) async fn redrive(global: &GlobalArgs, args: &RedriveArgs) -> Result<E
 /// One pipeline's part; none where it has none. The inner error is the user's.
 async fn plan(
     args: &RedriveArgs,
+    name: &str,
     settings: &Settings,
     pipeline: Arc<Pipeline>,
     dynamo: &Dynamo,
     corrections: &Corrections,
 ) -> anyhow::Result<Result<Option<Planned>, String>> {
-    let name = name_of(args.again.run.as_ref());
     let begun = match &args.again.run {
-        Some(_) => find_run(dynamo, pipeline.group(), KIND, &name).await?,
+        Some(_) => find_run(dynamo, pipeline.group(), KIND, name).await?,
         None => None,
     };
     let given = FilterSpec::from(&args.filter);
@@ -196,11 +197,12 @@ async fn plan(
                 ranges: ranges.iter().map(RangeSpec::of).collect(),
             };
             let spec = serde_json::to_string(&spec)?;
-            let run = RunItem { kind: KIND.to_owned(), name: name.clone(), spec, writer: run::writer(), done: false };
+            let run =
+                RunItem { kind: KIND.to_owned(), name: name.to_owned(), spec, writer: run::writer(), done: false };
             (run, ranges, args.filter.clone(), args.attempts_max)
         }
     };
-    let resolved = resolved(dynamo, &pipeline, &ranges, Some(&name)).await?;
+    let resolved = resolved(dynamo, &pipeline, &ranges, Some(name)).await?;
     let filter = corrections.narrow(filter);
     let found = search(settings, &pipeline, &ranges, filter, resolved).await?;
     let mut selection = Selection::default();

@@ -156,6 +156,15 @@ async fn plan(
     };
     let pipeline = pipelines.into_iter().find(|pipeline| pipeline.name() == chosen);
     let pipeline = Arc::new(pipeline.context("the pipeline came and went")?);
+    let reads = |file: &&ArchiveFile| {
+        file.first_origin.as_ref().is_none_or(|origin| pipeline.topics().contains(&origin.partition.topic))
+    };
+    if let Some(other) = files.iter().find(|file| !reads(file)) {
+        let path = other.path.display();
+        return Ok(Err(format!(
+            "pipeline {chosen} does not read the topic that {path} is of: replay that file by itself"
+        )));
+    }
     let ranges = if files.is_empty() {
         let connection = backends::kafka_connection(settings);
         let group = Arc::new(GroupPlace::connect(&connection, pipeline.group()).map_err(anyhow::Error::msg)?);

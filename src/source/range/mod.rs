@@ -13,7 +13,9 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::mpsc;
 
 use crate::event::{PartitionRef, Position};
-use crate::source::{Answer, Assignment, Checkpoint, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey};
+use crate::source::{
+    Answer, Assignment, Checkpoint, Provenance, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey,
+};
 use crate::telemetry::Heartbeat;
 
 /// Batches that wait to be taken.
@@ -85,7 +87,7 @@ pub struct RangeSource {
     ended: bool,
     orders: Sender<Order>,
     fed: mpsc::Receiver<Result<Fed, String>>,
-    /// A batch that waits until the rate allows it, and how many of its messages were waited for.
+    /// A batch that waits until the rate allows it, and how many of its messages were waited for. What is left out is free.
     held: Option<(RawBatch, u32)>,
     rate: Option<Rate>,
     done: BTreeMap<PartitionRef, Position>,
@@ -146,7 +148,8 @@ impl RangeSource {
         loop {
             if let Some((batch, waited)) = &mut self.held {
                 if let Some(rate) = &self.rate {
-                    let messages = u32::try_from(batch.messages.len()).unwrap_or(u32::MAX);
+                    let work = batch.messages.iter().filter(|one| !matches!(one.provenance, Provenance::LeftOut(_)));
+                    let messages = u32::try_from(work.count()).unwrap_or(u32::MAX);
                     while let Some(left) = NonZeroU32::new(messages.saturating_sub(*waited)) {
                         let step = left.min(rate.burst);
                         // No step is larger than the burst, so it never is refused.
