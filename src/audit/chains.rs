@@ -1,12 +1,13 @@
-//! The chains: whether each hangs together, and which entry holds a position.
+//! The chains: whether each hangs together.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::event::ids::unescape;
 use crate::event::{Digest, Outcome, Position, Reason, SetDigest};
 use crate::ledger::{Fills, Head, Kept, Outcomes, StartItem};
 
 use super::finding::{Finding, Findings, Kind};
+use super::index::ChainIndex;
 use super::sums::Sums;
 use super::{Audit, Counts, offsets};
 
@@ -31,7 +32,7 @@ pub(super) struct AuditEntry {
     pub records: SetDigest,
     pub record_count: u64,
     /// Positions of other chains whose records it attests.
-    fills: Fills,
+    pub fills: Fills,
     /// Of the positions from the first on: how many have the same fate. Ends, counted from `from`.
     spans: Box<[(u64, Fate)]>,
     pub sums: Sums,
@@ -77,18 +78,6 @@ fn spans(outcomes: &Outcomes) -> Box<[(u64, Fate)]> {
         }
     }
     spans.into()
-}
-
-/// Where an offset lies, as a chain sees it.
-pub(super) enum Place {
-    /// In this entry of this chain, which says this about it.
-    In((u32, u32), Fate),
-    /// Above its end.
-    Above,
-    /// Below its beginning.
-    Below,
-    /// Between two entries.
-    Gap,
 }
 
 /// Takes the items of the ledger's table, in any order.
@@ -179,7 +168,7 @@ impl Chains {
         let mut counts = Counts::default();
         // A group's start item says which topics it has begun on.
         let begun = self.starts.keys().filter_map(|key| key.split_once('|')).map(|(_, of)| of.to_owned()).collect();
-        let mut index = ChainIndex { begun, ..ChainIndex::default() };
+        let mut index = ChainIndex::of(begun);
         for (key, mut entries) in std::mem::take(&mut self.entries) {
             entries.sort_by_key(|entry| entry.from);
             let cut_off = self.check_beginning(&key, &entries);
@@ -340,96 +329,4 @@ fn start_key(key: &str) -> Option<(&str, String)> {
     let (rest, _) = key.rsplit_once('|')?;
     let (topic, partition) = rest.rsplit_once('|')?;
     Some((topic, unescape(partition)?))
-}
-
-/// The chains by the partitions whose positions they hold.
-#[derive(Default)]
-pub(super) struct ChainIndex {
-    chains: Vec<(String, Vec<AuditEntry>)>,
-    /// Those whose beginning is not there.
-    cut_off: HashSet<u32>,
-    by_partition: HashMap<String, Vec<u32>>,
-    /// Entries that fill positions of a partition.
-    fillers: HashMap<String, Vec<(u32, u32)>>,
-    /// Topics that some group has begun on: `cluster|topic|topic id|topic epoch`.
-    begun: HashSet<String>,
-}
-
-impl ChainIndex {
-    fn add(&mut self, partition: String, key: String, entries: Vec<AuditEntry>, cut_off: bool) {
-        let chain = u32::try_from(self.chains.len()).unwrap_or(u32::MAX);
-        self.by_partition.entry(partition).or_default().push(chain);
-        for (at, entry) in (0..).zip(&entries) {
-            for (filled, _) in entry.fills.ranges() {
-                self.fillers.entry(filled.to_owned()).or_default().push((chain, at));
-            }
-        }
-        if cut_off {
-            self.cut_off.insert(chain);
-        }
-        self.chains.push((key, entries));
-    }
-
-    /// Where an offset lies in each chain of its partition, and in each entry of another that fills it.
-    pub fn places(&self, partition: &str, offset: u64) -> Vec<Place> {
-        let chains = self.by_partition.get(partition).map_or(&[][..], Vec::as_slice);
-        let mut places: Vec<Place> = chains.iter().map(|chain| self.place(*chain, offset)).collect();
-        let fillers = self.fillers.get(partition).map_or(&[][..], Vec::as_slice);
-        let fills = |at: &&(u32, u32)| {
-            self.entry(**at).is_some_and(|entry| entry.fills.holds(partition, Position::Offset(offset)))
-        };
-        places.extend(fillers.iter().filter(fills).map(|at| Place::In(*at, Fate::Recorded)));
-        places
-    }
-
-    /// Whether there is a chain of the partition.
-    pub fn has_chain(&self, partition: &str) -> bool {
-        self.by_partition.contains_key(partition)
-    }
-
-    /// Whether a group has begun on the partition's topic, so that records of it may be in flight.
-    pub fn has_begun(&self, partition: &str) -> bool {
-        partition.rsplit_once('|').is_some_and(|(topic, _)| self.begun.contains(topic))
-    }
-
-    fn place(&self, chain: u32, offset: u64) -> Place {
-        let Some((_, entries)) = self.chains.get(chain as usize) else { return Place::Below };
-        let position = Position::Offset(offset);
-        let next = entries.partition_point(|entry| entry.from < position);
-        match next.checked_sub(1).and_then(|at| Some((at, entries.get(at)?))) {
-            None if self.cut_off.contains(&chain) => Place::Gap,
-            None => Place::Below,
-            Some((at, entry)) if position <= entry.to => {
-                Place::In((chain, u32::try_from(at).unwrap_or(u32::MAX)), entry.fate(offset))
-            }
-            Some(_) if next == entries.len() => Place::Above,
-            Some(_) => Place::Gap,
-        }
-    }
-
-    pub fn entry(&self, (chain, entry): (u32, u32)) -> Option<&AuditEntry> {
-        self.chains.get(chain as usize)?.1.get(entry as usize)
-    }
-
-    pub fn entry_mut(&mut self, (chain, entry): (u32, u32)) -> Option<&mut AuditEntry> {
-        self.chains.get_mut(chain as usize)?.1.get_mut(entry as usize)
-    }
-
-    pub fn entries_mut(&mut self) -> impl Iterator<Item = &mut AuditEntry> {
-        self.chains.iter_mut().flat_map(|(_, entries)| entries)
-    }
-
-    /// The key of a chain.
-    pub fn key(&self, chain: u32) -> &str {
-        self.chains.get(chain as usize).map_or("", |(key, _)| key)
-    }
-
-    /// The entries whose sum cannot be made up.
-    pub fn suspects(&self) -> Vec<(u32, u32)> {
-        let mut out = Vec::new();
-        for (chain, (_, entries)) in (0..).zip(&self.chains) {
-            out.extend((0..).zip(entries).filter(|(_, entry)| entry.left_out.is_none()).map(|(at, _)| (chain, at)));
-        }
-        out
-    }
 }

@@ -6,6 +6,7 @@
 
 mod chains;
 mod finding;
+mod index;
 mod resolve;
 mod sums;
 
@@ -14,7 +15,8 @@ use std::collections::HashMap;
 use crate::event::{Digest, Position};
 use crate::store::dynamodb::KeptRecord;
 
-use chains::{AuditEntry, ChainIndex, Fate, Place};
+use chains::{AuditEntry, Fate};
+use index::{ChainIndex, Place};
 use sums::{Class, Part};
 
 pub use chains::{Chains, SoundPrefix};
