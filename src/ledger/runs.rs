@@ -3,7 +3,7 @@
 
 use super::dynamodb::{garbled, unanswered};
 use crate::event::FORMAT;
-use crate::event::ids::escape_into;
+use crate::event::ids::{escape_into, unescape};
 use crate::store::Retry;
 use crate::store::dynamodb::{Answer, Attributes, Dynamo, Item, Value, stored_now};
 
@@ -15,7 +15,9 @@ const PAGE: usize = 500;
 pub struct RunItem {
     /// What it does, such as `replay`; no `|`.
     pub kind: String,
-    /// Its name, unique among the group's runs of its kind; no `|`.
+    /// The pipeline that it runs: several may share a group.
+    pub pipeline: String,
+    /// Its name, unique among the pipeline's runs of its kind; no `|`.
     pub name: String,
     /// What it was told, as JSON.
     pub spec: String,
@@ -26,9 +28,18 @@ pub struct RunItem {
 }
 
 impl RunItem {
+    /// Its sort key among the group's runs.
+    fn place(&self) -> String {
+        let mut place = format!("{}|", self.kind);
+        escape_into(&mut place, &self.pipeline);
+        place.push('|');
+        place.push_str(&self.name);
+        place
+    }
+
     /// Whose ledger it keeps: the group of its chains.
     pub fn ledger_group(&self, group: &str) -> String {
-        format!("{group}/{}/{}", self.kind, self.name)
+        format!("{group}/{}/{}/{}", self.kind, self.pipeline, self.name)
     }
 }
 
@@ -52,15 +63,19 @@ impl Dynamo {
         let mut runs: Vec<RunItem> = Vec::new();
         for (from, item) in self.all_items(&key).await? {
             let mut parts = from.split('|');
-            match (parts.next(), parts.next(), parts.next()) {
-                (Some(kind), Some(name), None) => {
+            let pipeline = |escaped: &str| unescape(escaped).ok_or_else(|| garbled(&key, &format!("{from} is no run")));
+            match (parts.next(), parts.next(), parts.next(), parts.next()) {
+                (Some(kind), Some(of), Some(name), None) => {
                     let spec = text_of(&item, "spec").ok_or_else(|| garbled(&key, "a run without what it was told"))?;
                     let writer = text_of(&item, "writer").unwrap_or_default();
-                    runs.push(RunItem { kind: kind.to_owned(), name: name.to_owned(), spec, writer, done: false });
+                    let (kind, pipeline, name) = (kind.to_owned(), pipeline(of)?, name.to_owned());
+                    runs.push(RunItem { kind, pipeline, name, spec, writer, done: false });
                 }
                 // Sorts right behind its run.
-                (Some(kind), Some(name), Some("done")) => {
-                    runs.iter_mut().filter(|run| run.kind == kind && run.name == name).for_each(|run| run.done = true);
+                (Some(kind), Some(of), Some(name), Some("done")) => {
+                    let of = pipeline(of)?;
+                    let same = |run: &&mut RunItem| run.kind == kind && run.pipeline == of && run.name == name;
+                    runs.iter_mut().filter(same).for_each(|run| run.done = true);
                 }
                 _ => return Err(garbled(&key, &format!("{from} is no run"))),
             }
@@ -74,12 +89,11 @@ impl Dynamo {
     ///
     /// Where it may not have been written.
     pub async fn begin_run(&self, group: &str, run: &RunItem) -> Result<RunItem, Retry> {
-        let from = format!("{}|{}", run.kind, run.name);
-        let mut attributes = base(runs_key(group), from);
+        let mut attributes = base(runs_key(group), run.place());
         attributes.push(("spec", Value::Text(run.spec.clone())));
         attributes.push(("writer", Value::Text(run.writer.clone())));
         self.put_once(vec![attributes]).await?;
-        let standing = self.runs(group).await?.into_iter().find(|one| one.kind == run.kind && one.name == run.name);
+        let standing = self.runs(group).await?.into_iter().find(|one| one.place() == run.place());
         standing.ok_or_else(|| unanswered("the run came and went"))
     }
 
@@ -89,7 +103,7 @@ impl Dynamo {
     ///
     /// Where it may not have been written.
     pub async fn end_run(&self, group: &str, run: &RunItem) -> Result<(), Retry> {
-        self.put_once(vec![base(runs_key(group), format!("{}|{}|done", run.kind, run.name))]).await
+        self.put_once(vec![base(runs_key(group), format!("{}|done", run.place()))]).await
     }
 
     /// Dead letters of a group that were dismissed.

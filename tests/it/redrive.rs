@@ -100,7 +100,7 @@ async fn what_a_broken_schema_refused_is_recorded_once_it_is_mended() {
     let after = ledger::chains(&deployment).await;
     assert_eq!(after[0].outcomes, live[0].outcomes);
     assert_eq!(deployment.committed("wallet-events", 1)[&0], 31);
-    let group = format!("{}/redrive/mended", deployment.group());
+    let group = format!("{}/redrive/wallets/mended", deployment.group());
     let mut filled: Vec<u64> = deployment
         .scan("ledger")
         .await
@@ -186,7 +186,7 @@ async fn a_redrive_that_was_killed_goes_on_where_its_ledger_ends() {
         let (killed, stdout) = redrive(&deployment, &args, &dies).await;
         assert_eq!(killed.code, None, "{failpoint}: {stdout}{}", killed.stderr);
     }
-    let group = format!("{}/redrive/again", deployment.group());
+    let group = format!("{}/redrive/wallets/again", deployment.group());
     let half: u64 = ledger::chains_of(&deployment, &group).await.iter().map(|chain| chain.end).sum();
     assert!(half > 0 && half < count, "{half}");
     let (resumed, stdout) = redrive(&deployment, &args, &small).await;
@@ -285,4 +285,108 @@ async fn a_wrong_redrive_is_refused_before_anything_is_read() {
         assert_eq!(wrong.code, Some(2), "{args:?}: {stdout}{}", wrong.stderr);
         assert!(wrong.stderr.contains(hint), "{args:?}: {}", wrong.stderr);
     }
+}
+
+/// A second pipeline, on a topic of its own, in the same group.
+async fn add_pipeline_in_the_same_group(deployment: &Deployment) {
+    let (topic, group) = (deployment.topic("other"), deployment.group());
+    crate::services::kafka().await.create_topic(&topic, 1, &[("max.message.bytes", "2000000")]).await;
+    let pipeline = format!(
+        "pipeline: another\nsource:\n  kafka: {{topics: [{topic}], group: {group}, start: earliest}}\nroutes:\n  - name: any\n    \
+         match: {{topic: {topic}}}\n    format: json\n    schema: ../schemas/other.json\n    source: other\n    id: \"{{/id}}\"\n    \
+         records: [{{name: event, type: other.event, fields: {{id: /id}}}}]\n"
+    );
+    std::fs::write(deployment.dir.join("pipelines/another.yaml"), pipeline).unwrap();
+}
+
+fn other_schema(deployment: &Deployment, required: &str) {
+    let schema = json!({"type": "object", "required": [required]});
+    std::fs::write(deployment.dir.join("schemas/other.json"), schema.to_string()).unwrap();
+}
+
+/// Pipelines that share a group keep ledgers of their own: each one's letters are tried by its own rules, whoever comes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn pipelines_that_share_a_group_are_redriven_and_replayed_each_by_its_own_rules() {
+    let deployment = Deployment::start("redrive-shared", "wallets", 1).await;
+    add_pipeline_in_the_same_group(&deployment).await;
+    other_schema(&deployment, "what_nobody_sends");
+    let sound = break_schema(&deployment);
+    let others = (0..40).map(|n| Event::new("other", "k", json!({"id": n.to_string()}).to_string()));
+    deployment.publish(&(1..=30).map(status).chain(others).collect::<Vec<_>>()).await;
+    let run = deployment.run_with(&NO_LIMIT).await;
+    assert_eq!((run.code, run.dead("schema")), (Some(0), 70), "{}", run.stderr);
+    mend_schema(&deployment, &sound);
+    other_schema(&deployment, "id");
+    execute(&deployment, &["--run", "both"]).await;
+    assert_eq!(deployment.scan("wallet_records").await.len(), 70);
+    assert!(listed(&deployment, &[]).await.is_empty());
+    assert_eq!(deployment.read_topic(&deployment.dead_letters).len(), 70, "nothing was refused again");
+
+    let replay = async |args: &[&str], env: &[(&str, &str)]| {
+        let mut command = deployment.command(&[&["replay", "--summary", "json"], args].concat());
+        command.envs(env.iter().copied());
+        run_of(tokio::time::timeout(RUN_MAX, command.output()).await.expect("ends in time").unwrap())
+    };
+    let topics = [deployment.topic("wallet-events"), deployment.topic("other")];
+    let small = [("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "5"), ("RECORDKEEPER_ENGINE_ATTEST_INTERVAL", "10ms")];
+    let dies = [&small[..], &[("RECORDKEEPER_FAILPOINT", "prepared:3")]].concat();
+    assert_eq!(replay(&["--topic", &topics[1], "--run", "again"], &dies).await.code, None);
+    let resumed = replay(&["--run", "again"], &small).await;
+    assert_eq!((resumed.code, resumed.dead("unclassified")), (Some(0), 0), "{}", resumed.stderr);
+    assert!(resumed.count("repeated") > 0, "{}", resumed.summary);
+    assert_eq!(replay(&["--topic", &topics[0], "--run", "again"], &[]).await.count("repeated"), 30);
+    let unclear = replay(&["--run", "again"], &[]).await;
+    assert!(unclear.code == Some(2) && unclear.stderr.contains("name one with --pipeline"), "{}", unclear.stderr);
+    crate::audit::assert_sound(&deployment).await;
+}
+
+/// A redrive with a file goes on although one of its letters was dismissed meanwhile, and tries none that a later letter stands for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_since_a_redrive_began_is_left_alone_when_it_goes_on() {
+    let deployment = Deployment::start("redrive-changed", "wallets", 1).await;
+    let wrong = |n: u64| {
+        let data = json!({"wallet_id": WALLET, "wallet_status": "asleep", "version": n});
+        event(&n.to_string(), "wallet.status_changed", data)
+    };
+    deployment.publish(&(0..30).map(wrong).collect::<Vec<_>>()).await;
+    assert_eq!(deployment.run_with(&NO_LIMIT).await.dead("schema"), 30);
+    let letters = listed(&deployment, &[]).await;
+    let line = |letter: &Value, status: &str| {
+        let n = letter["origin"].as_str().unwrap().rsplit_once('|').unwrap().1;
+        let value = json!({"specversion": "1.0", "id": n, "source": "/redrive", "type": "wallet.status_changed",
+            "data": {"wallet_id": WALLET, "wallet_status": status, "version": n.parse::<u64>().unwrap()}});
+        json!({"origin": letter["origin"], "value": value}).to_string()
+    };
+    let file = deployment.dir.join("corrected.ndjson");
+    std::fs::write(&file, letters.iter().map(|letter| line(letter, "frozen")).collect::<Vec<_>>().join("\n")).unwrap();
+    let args = ["--execute", "--summary", "json", "--run", "slow", "--corrected", file.to_str().unwrap()];
+    let dies = [
+        ("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "1"),
+        ("RECORDKEEPER_ENGINE_BATCHES_IN_FLIGHT", "1"),
+        ("RECORDKEEPER_ENGINE_WORKER_THREADS", "1"),
+        ("RECORDKEEPER_FAILPOINT", "prepared:4"),
+    ];
+    assert_eq!(redrive(&deployment, &args, &dies).await.0.code, None);
+    let recorded: BTreeSet<String> =
+        deployment.scan("wallet_records").await.iter().map(|record| text(record, "origin").to_owned()).collect();
+    let mut open = letters.iter().filter(|letter| !recorded.contains(letter["origin"].as_str().unwrap()));
+    let (dismissed, superseded) = (open.next_back().unwrap(), open.next_back().unwrap());
+    let origin = |letter: &Value| letter["origin"].as_str().unwrap().to_owned();
+    let (gone, _) =
+        redrive(&deployment, &["dismiss", "--origin", &origin(dismissed), "--why", "a test", "--execute"], &[]).await;
+    assert_eq!(gone.code, Some(0), "{}", gone.stderr);
+    let other = deployment.dir.join("other.ndjson");
+    std::fs::write(&other, line(superseded, "dreaming")).unwrap();
+    let later = execute(&deployment, &["--corrected", other.to_str().unwrap()]).await;
+    assert_eq!(later.dead("schema"), 1, "{}", later.summary);
+
+    let (resumed, stdout) = redrive(&deployment, &args, &[]).await;
+    assert_eq!(resumed.code, Some(0), "{stdout}{}", resumed.stderr);
+    let recorded: BTreeSet<String> =
+        deployment.scan("wallet_records").await.iter().map(|record| text(record, "origin").to_owned()).collect();
+    assert_eq!(recorded.len(), 28);
+    assert!(!recorded.contains(&origin(dismissed)) && !recorded.contains(&origin(superseded)));
+    let left = listed(&deployment, &[]).await;
+    assert_eq!((left.len(), &left[0]["origin"], &left[0]["attempts"]), (1, &superseded["origin"], &json!(2)));
+    crate::audit::assert_sound(&deployment).await;
 }

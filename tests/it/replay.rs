@@ -98,12 +98,12 @@ async fn a_replay_repairs_what_is_missing_and_changes_nothing_else() {
     assert_eq!(deployment.committed("wallet-events", 1)[&0], 6, "the group's place is not touched");
     let after = ledger::chains(&deployment).await;
     assert_eq!((after.len(), &after[0].outcomes), (1, &chains[0].outcomes), "nor its ledger");
-    let own = ledger::chains_of(&deployment, &format!("{}/replay/first", deployment.group())).await;
+    let own = ledger::chains_of(&deployment, &format!("{}/replay/wallets/first", deployment.group())).await;
     assert_eq!(own[0].outcomes, ["r", "r", "r", "r", "xu", "r"]);
 
     let done = replay(&deployment, &["--run", "first"], &[]).await;
     assert_eq!(done.code, Some(0), "{}", done.stderr);
-    assert_eq!(ledger::chains_of(&deployment, &format!("{}/replay/first", deployment.group())).await[0].end, 6);
+    assert_eq!(ledger::chains_of(&deployment, &format!("{}/replay/wallets/first", deployment.group())).await[0].end, 6);
 
     delete_all(&deployment, "wallet_inventory", &["wallet_id"]).await;
     delete_all(&deployment, "user_wallet_mapping", &["user_id", "wallet_id"]).await;
@@ -135,7 +135,7 @@ async fn a_replay_that_was_killed_goes_on_where_its_ledger_ends() {
     let dies = [&small[..], &[("RECORDKEEPER_FAILPOINT", "attested:3")]].concat();
     let killed = replay(&deployment, &["--run", "again", "--topic", "--rate", "unlimited"], &dies).await;
     assert_eq!(killed.code, None, "{}", killed.stderr);
-    let group = format!("{}/replay/again", deployment.group());
+    let group = format!("{}/replay/wallets/again", deployment.group());
     let half: u64 = ledger::chains_of(&deployment, &group).await.iter().map(|chain| chain.end).sum();
     assert!(half > 0 && half < 200, "{half}");
 

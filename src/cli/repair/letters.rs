@@ -28,8 +28,8 @@ pub(super) struct Letter {
 pub(super) struct Found {
     /// In the order of their places.
     pub(super) letters: Vec<Letter>,
-    /// Messages that are no letters, and why.
-    pub(super) strangers: Vec<(Place, String)>,
+    /// How many messages are no letters, and the first of them, with the reason.
+    pub(super) strangers: (u64, Option<(Place, String)>),
 }
 
 /// What is settled already.
@@ -64,12 +64,16 @@ pub(super) fn look(
     // An event's last letter stands for it: the one of the most attempts, of several such the one that was written last.
     let mut newest: HashMap<Digest, (u32, Place)> = HashMap::new();
     let mut chosen: BTreeMap<Place, Letter> = BTreeMap::new();
-    let mut strangers = Vec::new();
+    let mut strangers: (u64, Option<(Place, String)>) = (0, None);
     read_all(feed, ranges, |batch, message| {
         let Some(place) = place(batch, message) else { return };
         let head = match head(batch, message) {
             Ok(head) => head,
-            Err(why) => return strangers.push((place, why)),
+            Err(why) => {
+                strangers.0 += 1;
+                strangers.1.get_or_insert((place, why));
+                return;
+            }
         };
         if head.pipeline != pipeline {
             return;

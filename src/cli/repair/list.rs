@@ -75,9 +75,7 @@ async fn list(global: &GlobalArgs, filter: &LetterFilter, as_json: bool) -> anyh
         show(shown(&letters, ROWS_MAX).as_bytes())?;
     }
     // Every pipeline looks at the same topic.
-    let strangers = found.first().map_or(&[][..], |(_, found)| &found.strangers);
-    if let Some(((partition, offset), why)) = strangers.first() {
-        let count = strangers.len();
+    if let Some((count, Some(((partition, offset), why)))) = found.first().map(|(_, found)| &found.strangers) {
         writeln!(
             std::io::stderr().lock(),
             "{count} messages of the topic are no dead letters, the first at partition {partition}, offset {offset}: {why}"

@@ -41,9 +41,10 @@ fn name_of(given: Option<&RunName>) -> String {
 /// # Errors
 ///
 /// Where the ledger cannot be read.
-async fn find_run(dynamo: &Dynamo, group: &str, kind: &str, name: &str) -> anyhow::Result<Option<RunItem>> {
-    let runs = again(|| dynamo.runs(group)).await?;
-    Ok(runs.into_iter().find(|run| run.kind == kind && run.name == name))
+async fn find_run(dynamo: &Dynamo, pipeline: &Pipeline, kind: &str, name: &str) -> anyhow::Result<Option<RunItem>> {
+    let runs = again(|| dynamo.runs(pipeline.group())).await?;
+    let same = |run: &RunItem| run.kind == kind && run.pipeline == pipeline.name() && run.name == name;
+    Ok(runs.into_iter().find(same))
 }
 
 /// Ranges that were noted earlier, as their logs stand now: some of it may be gone.

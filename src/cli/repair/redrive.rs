@@ -109,15 +109,20 @@ pub(super) async fn redrive(global: &GlobalArgs, args: &RedriveArgs) -> Result<E
     };
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
     let name = name_of(args.again.run.as_ref());
-    let mut planned = Vec::new();
+    let (mut planned, mut any_resumed) = (Vec::new(), false);
     for pipeline in pipelines {
         match plan(args, &name, settings, Arc::new(pipeline), &dynamo, &corrections).await? {
-            Ok(one) => planned.extend(one),
+            Ok((one, resumed)) => {
+                planned.extend(one);
+                any_resumed |= resumed;
+            }
             Err(what) => return wrong(what),
         }
     }
     let named: HashSet<&String> = planned.iter().flat_map(|one| one.selection.corrected.keys()).collect();
-    if let Some(origin) = corrections.by_origin.keys().find(|origin| !named.contains(origin)) {
+    // Of a run that was begun some may be recorded by now.
+    let unknown = corrections.by_origin.keys().find(|origin| !any_resumed && !named.contains(origin));
+    if let Some(origin) = unknown {
         return wrong(format!("--corrected: no open dead letter has the origin {origin}"));
     }
     show(shown(&planned.iter().flat_map(|one| &one.found.letters).collect::<Vec<_>>(), 20).as_bytes())?;
@@ -156,7 +161,7 @@ pub(super) async fn redrive(global: &GlobalArgs, args: &RedriveArgs) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-/// One pipeline's part; none where it has none. The inner error is the user's.
+/// One pipeline's part, and whether its run was begun before; no part where that is done. The inner error is the user's.
 async fn plan(
     args: &RedriveArgs,
     name: &str,
@@ -164,14 +169,14 @@ async fn plan(
     pipeline: Arc<Pipeline>,
     dynamo: &Dynamo,
     corrections: &Corrections,
-) -> anyhow::Result<Result<Option<Planned>, String>> {
+) -> anyhow::Result<Result<(Option<Planned>, bool), String>> {
     let begun = match &args.again.run {
-        Some(_) => find_run(dynamo, pipeline.group(), KIND, name).await?,
+        Some(_) => find_run(dynamo, &pipeline, KIND, name).await?,
         None => None,
     };
-    let given = FilterSpec::from(&args.filter);
+    let (given, resumed) = (FilterSpec::from(&args.filter), begun.is_some());
     let (run, ranges, filter, attempts_max) = match begun {
-        Some(run) if run.done => return Ok(Ok(None)),
+        Some(run) if run.done => return Ok(Ok((None, true))),
         Some(run) => {
             let spec: Spec = serde_json::from_str(&run.spec)?;
             if args.filter != LetterFilter::default() && given != spec.filter {
@@ -197,14 +202,22 @@ async fn plan(
                 ranges: ranges.iter().map(RangeSpec::of).collect(),
             };
             let spec = serde_json::to_string(&spec)?;
-            let run =
-                RunItem { kind: KIND.to_owned(), name: name.to_owned(), spec, writer: run::writer(), done: false };
+            let (kind, pipeline, name) = (KIND.to_owned(), pipeline.name().to_owned(), name.to_owned());
+            let run = RunItem { kind, pipeline, name, spec, writer: run::writer(), done: false };
             (run, ranges, args.filter.clone(), args.attempts_max)
         }
     };
     let resolved = resolved(dynamo, &pipeline, &ranges, Some(name)).await?;
     let filter = corrections.narrow(filter);
-    let found = search(settings, &pipeline, &ranges, filter, resolved).await?;
+    // Also letters that were written since the run was begun: they stand for their events now.
+    let all = whole_topic(settings, &pipeline).await?;
+    let mut found = search(settings, &pipeline, &all, filter, resolved).await?;
+    found.letters.retain(|letter| {
+        let (partition, offset) = letter.place;
+        let holds =
+            |range: &Range| range.partition.name == partition.to_string() && Position::Offset(offset) <= range.to;
+        ranges.iter().any(holds)
+    });
     let mut selection = Selection::default();
     for letter in &found.letters {
         if letter.head.attempts >= attempts_max {
@@ -217,7 +230,7 @@ async fn plan(
             selection.corrected.insert(origin, value.clone());
         }
     }
-    Ok(Ok(Some(Planned { pipeline, run, ranges, found, selection })))
+    Ok(Ok((Some(Planned { pipeline, run, ranges, found, selection }), resumed)))
 }
 
 /// All that the dead-letter topic holds now.
@@ -280,7 +293,9 @@ pub(super) async fn resolved(
     let group = pipeline.group();
     let mut filled = Fills::default();
     let runs = again(|| dynamo.runs(group)).await?;
-    for run in runs.iter().filter(|run| run.kind == KIND && Some(run.name.as_str()) != but) {
+    for run in
+        runs.iter().filter(|run| run.kind == KIND && run.pipeline == pipeline.name() && Some(run.name.as_str()) != but)
+    {
         let ledger_group: Arc<str> = run.ledger_group(group).into();
         for range in ranges {
             let chain = Chain { group: ledger_group.clone(), partition: range.partition.clone(), epoch: 0 };

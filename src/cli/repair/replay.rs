@@ -130,12 +130,20 @@ async fn plan(
 ) -> anyhow::Result<Result<Planned, String>> {
     let name = name_of(args.again.run.as_ref());
     if args.again.run.is_some() {
-        for pipeline in &pipelines {
-            if let Some(run) = find_run(dynamo, pipeline.group(), KIND, &name).await? {
-                let chosen = pipeline.name().to_owned();
-                let pipeline = pipelines.into_iter().find(|pipeline| pipeline.name() == chosen);
-                return take_up(args, settings, run, Arc::new(pipeline.context("the pipeline came and went")?)).await;
+        let reads = |pipeline: &Pipeline| args.topic.as_ref().is_none_or(|topic| pipeline.topics().contains(topic));
+        let mut begun = Vec::new();
+        for (at, pipeline) in pipelines.iter().enumerate().filter(|(_, pipeline)| reads(pipeline)) {
+            begun.extend(find_run(dynamo, pipeline, KIND, &name).await?.map(|run| (at, run)));
+        }
+        match (begun.pop(), begun.is_empty()) {
+            (Some((at, run)), true) => {
+                let pipeline = pipelines.into_iter().nth(at).context("the pipeline came and went")?;
+                return take_up(args, settings, run, Arc::new(pipeline)).await;
             }
+            (Some(_), false) => {
+                return Ok(Err(format!("several pipelines have a replay {name}: name one with --pipeline")));
+            }
+            (None, _) => {}
         }
     }
     let files = match look(&args.archive).await? {
@@ -179,7 +187,8 @@ async fn plan(
     let effects = args.effects.unwrap_or(EffectsArg::State);
     let archive = files.iter().map(|file| file.path.clone()).collect();
     let spec = serde_json::to_string(&Spec { effects, ranges: ranges.iter().map(RangeSpec::of).collect(), archive })?;
-    let run = RunItem { kind: KIND.to_owned(), name, spec, writer: run::writer(), done: false };
+    let (kind, writer) = (KIND.to_owned(), run::writer());
+    let run = RunItem { kind, pipeline: chosen, name, spec, writer, done: false };
     Ok(Ok(Planned { pipeline, run, effects: effects.into(), ranges, files }))
 }
 

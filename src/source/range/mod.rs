@@ -181,7 +181,8 @@ fn assignment(range: &Range) -> Assignment {
         partition: partition.clone(),
         number: 1,
         checkpoint: None,
-        log_start: (*log_start).max(*from),
+        // Above its end nothing is this run's.
+        log_start: (*log_start).max(*from).min(*to),
         log_end: *to,
     }
 }
@@ -197,7 +198,7 @@ pub fn read_all(
     mut take: impl FnMut(&RawBatch, &RawMessage),
 ) -> Result<(), String> {
     for range in ranges {
-        feed.start(&range.partition, range.from);
+        feed.start(&range.partition, range.from.max(range.log_start));
     }
     let mut open = ranges.len();
     while open > 0 {
