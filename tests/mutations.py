@@ -126,7 +126,7 @@ MUTATIONS = {
     ),
     "a corrected event conflicts with what it corrects": (
         "src/pipeline/protocol.rs",
-        " && corrects != Some(&standing.content_digest) {",
+        " && !corrects.contains(&standing.content_digest) {",
         " {",
     ),
 }

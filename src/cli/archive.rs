@@ -80,11 +80,12 @@ pub async fn archive(global: &GlobalArgs, args: &ArchiveArgs) -> Result<ExitCode
     };
     std::fs::create_dir_all(&args.out).with_context(|| format!("{}", args.out.display()))?;
     let compression = Compression::from(args.compress);
-    for range in ranges.into_iter().filter(|range| !range.is_empty()) {
-        let file = args.out.join(name(&range, compression));
-        if file.exists() {
-            return wrong(format!("{} exists already: choose another --out", file.display()));
-        }
+    let files = ranges.into_iter().filter(|range| !range.is_empty());
+    let files: Vec<(PathBuf, Range)> = files.map(|range| (args.out.join(name(&range, compression)), range)).collect();
+    if let Some((file, _)) = files.iter().find(|(file, _)| file.exists()) {
+        return wrong(format!("{} exists already: choose another --out", file.display()));
+    }
+    for (file, range) in files {
         let config = backends::kafka_source(settings, pipeline, backends::group_protocol(pipeline.protocol()), true);
         let written = {
             let file = file.clone();

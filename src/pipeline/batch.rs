@@ -206,7 +206,7 @@ fn restrict(parts: &Parts, item: &Item, mapped: &mut Mapped) {
     if effects < Effects::All {
         mapped.request = None;
     }
-    if let Some(corrects) = item.corrects() {
+    if let Some(corrects) = item.corrects().first() {
         mapped.records.iter_mut().for_each(|record| record.corrects = Some(*corrects));
     }
 }
@@ -292,7 +292,11 @@ fn finish(items: Vec<Item>, tally: BatchTally) -> Done {
             Outcome::DeadLettered(reason) => done.tally.dead_letter(reason),
         }
         done.outcomes.push((position, outcome));
-        if item.carried.is_some() && matches!(outcome, Outcome::Recorded | Outcome::Duplicate) {
+        // An entry attests records read elsewhere first only where it says that it fills their positions.
+        if item.carried.is_some() {
+            if !matches!(outcome, Outcome::Recorded | Outcome::Duplicate) {
+                continue;
+            }
             done.fills.push((position, item.origin));
         }
         done.digests.extend(item.digests.into_iter().map(|digest| (position, digest)));

@@ -66,9 +66,9 @@ impl Item {
         At { offset: self.origin.position.offset(), ..At::partition(&self.origin.partition) }
     }
 
-    /// The content digest that it was read with first, where it is a corrected form.
-    pub fn corrects(&self) -> Option<&Digest> {
-        self.carried.as_ref()?.corrects.as_ref()
+    /// The content digests of the forms that it corrects, the first one first.
+    pub fn corrects(&self) -> &[Digest] {
+        self.carried.as_ref().map_or(&[], |carried| &carried.corrects)
     }
 
     /// The identity (`source|id`), while it is known.

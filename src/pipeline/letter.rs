@@ -44,8 +44,8 @@ pub(super) fn message(parts: &Parts, batch: &RawBatch, item: &Item, refusal: &Re
     let carried_first_seen = item.carried.as_ref().map(|carried| carried.first_seen.clone());
     add("first-seen", carried_first_seen.unwrap_or_else(|| first_seen(raw.timestamp_ms)));
     add("content-digest", item.content_digest.map(|digest| digest.hex()).unwrap_or_default());
-    if let Some(corrects) = item.corrects() {
-        add("corrects", corrects.hex());
+    if !item.corrects().is_empty() {
+        add("corrects", item.corrects().iter().map(Digest::hex).collect::<Vec<_>>().join(","));
     }
     Some(Message {
         key: owned(&raw.key),
@@ -76,8 +76,8 @@ pub struct LetterHead {
     pub first_seen: String,
     /// The content digest, where decoding got that far.
     pub content_digest: Option<Digest>,
-    /// The digest of the event that it is a corrected form of.
-    pub corrects: Option<Digest>,
+    /// The content digests of the forms that it corrects, the first one first.
+    pub corrects: Vec<Digest>,
 }
 
 impl LetterHead {
@@ -116,12 +116,12 @@ impl LetterHead {
             "" => None,
             timestamp => Some(number(timestamp, "origin-timestamp")?),
         };
-        let digest = |name: &str| match found.get(name).filter(|text| !text.is_empty()) {
-            None => Ok(None),
-            Some(text) => {
-                Digest::from_hex(text).map(Some).ok_or_else(|| format!("header {HEADER_PREFIX}{name} is no digest"))
-            }
+        let digests = |name: &str| {
+            let texts = found.get(name).copied().unwrap_or_default().split(',').filter(|text| !text.is_empty());
+            let digests: Option<Vec<Digest>> = texts.map(Digest::from_hex).collect();
+            digests.ok_or_else(|| format!("header {HEADER_PREFIX}{name} is no digest"))
         };
+        let (content_digest, corrects) = (digests("content-digest")?.into_iter().next(), digests("corrects")?);
         Ok(Self {
             origin: Origin { partition: Arc::new(partition), position },
             timestamp_ms,
@@ -131,8 +131,8 @@ impl LetterHead {
             detail: found.get("detail").copied().unwrap_or_default().to_owned(),
             attempts: number(text("attempt")?, "attempt")?,
             first_seen: text("first-seen")?.to_owned(),
-            content_digest: digest("content-digest")?,
-            corrects: digest("corrects")?,
+            content_digest,
+            corrects,
         })
     }
 }

@@ -22,8 +22,8 @@ pub enum Verdict {
 }
 
 /// The verdict on an event, given the record that stands under its identity. What an event corrects counts as the same event.
-pub fn verdict(content_digest: &Digest, corrects: Option<&Digest>, origin: &str, standing: &Standing) -> Verdict {
-    if standing.content_digest != *content_digest && corrects != Some(&standing.content_digest) {
+pub fn verdict(content_digest: &Digest, corrects: &[Digest], origin: &str, standing: &Standing) -> Verdict {
+    if standing.content_digest != *content_digest && !corrects.contains(&standing.content_digest) {
         Verdict::Conflict
     } else if standing.origin == origin {
         Verdict::Recorded { repeated: true }
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn identity_is_judged_by_content_then_origin() {
         let digest = Digest::of(b"a");
-        let judged = |content, origin| verdict(&digest, None, "o", &standing(content, origin));
+        let judged = |content, origin| verdict(&digest, &[], "o", &standing(content, origin));
         assert_eq!(judged(b"a", "o"), Verdict::Recorded { repeated: true });
         assert_eq!(judged(b"a", "p"), Verdict::Duplicate);
         assert_eq!(judged(b"b", "o"), Verdict::Conflict);
@@ -272,10 +272,11 @@ mod tests {
 
     #[test]
     fn what_an_event_corrects_is_the_same_event_and_nothing_else_is() {
-        let (digest, wrong) = (Digest::of(b"a"), Digest::of(b"b"));
-        let judged = |content, origin| verdict(&digest, Some(&wrong), "o", &standing(content, origin));
+        let (digest, earlier) = (Digest::of(b"a"), [Digest::of(b"b"), Digest::of(b"B")]);
+        let judged = |content, origin| verdict(&digest, &earlier, "o", &standing(content, origin));
         assert_eq!(judged(b"b", "o"), Verdict::Recorded { repeated: true });
         assert_eq!(judged(b"a", "o"), Verdict::Recorded { repeated: true });
+        assert_eq!(judged(b"B", "o"), Verdict::Recorded { repeated: true });
         assert_eq!(judged(b"b", "p"), Verdict::Duplicate);
         assert_eq!(judged(b"c", "o"), Verdict::Conflict);
     }

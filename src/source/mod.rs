@@ -53,8 +53,8 @@ pub struct Carried {
     pub attempts: u32,
     /// When it came first, in the stored form; empty where that is unknown.
     pub first_seen: String,
-    /// The content digest of the event that this one is a corrected form of.
-    pub corrects: Option<Digest>,
+    /// Content digests of the forms of the event that this one corrects, the first one first.
+    pub corrects: Vec<Digest>,
 }
 
 /// Consecutive messages of one partition in one allocation.

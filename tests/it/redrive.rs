@@ -390,3 +390,55 @@ async fn what_changed_since_a_redrive_began_is_left_alone_when_it_goes_on() {
     assert_eq!((left.len(), &left[0]["origin"], &left[0]["attempts"]), (1, &superseded["origin"], &json!(2)));
     crate::audit::assert_sound(&deployment).await;
 }
+
+/// Where the form that was corrected stands and one of its effects was refused, a further correction is still the same event.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_may_be_corrected_more_than_once() {
+    let deployment = Deployment::start("redrive-twice", "wallets", 1).await;
+    let form = |status: &str, reason: &str| {
+        let data = json!({"wallet_id": WALLET, "wallet_status": status, "version": 1, "reason": reason});
+        json!({"specversion": "1.0", "id": "1", "source": "/redrive", "type": "wallet.status_changed", "data": data})
+    };
+    deployment.publish(&[Event::new("wallet-events", "k", form("asleep", "none").to_string())]).await;
+    assert_eq!(deployment.run_until_idle().await.dead("schema"), 1);
+    let origin = listed(&deployment, &[]).await[0]["origin"].as_str().unwrap().to_owned();
+    let correct = async |value: Value, store: &str| {
+        let file = deployment.dir.join("corrected.ndjson");
+        std::fs::write(&file, json!({"origin": origin, "value": value}).to_string()).unwrap();
+        let args = ["--execute", "--summary", "json", "--corrected", file.to_str().unwrap()];
+        let (run, stdout) = redrive(&deployment, &args, &[("AWS_ENDPOINT_URL_DYNAMODB", store)]).await;
+        assert_eq!(run.code, Some(0), "{stdout}{}", run.stderr);
+        run
+    };
+    let store = crate::fault_proxy::FaultProxy::start(&deployment.dynamodb).await;
+    store.refuse("wallet_inventory", "unwelcome");
+    let refused = correct(form("frozen", "unwelcome"), &store.endpoint).await;
+    assert_eq!(refused.dead("rejected"), 1, "{}", refused.summary);
+    assert_eq!(deployment.scan("wallet_records").await.len(), 1, "its record stands");
+    let done = correct(form("frozen", "welcome"), &deployment.dynamodb).await;
+    assert_eq!((done.count("recorded"), done.dead("conflict")), (1, 0), "{}", done.summary);
+    assert_eq!(plain(&deployment.scan("wallet_inventory").await[0])["reason"], "welcome");
+    assert!(listed(&deployment, &[]).await.is_empty());
+    crate::audit::assert_sound(&deployment).await;
+}
+
+/// A count is one of letters that are tried, over all pipelines, and stays what it was when a run goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_is_of_what_is_tried() {
+    let deployment = Deployment::start("redrive-count", "wallets", 1).await;
+    let poison = |n: u32| Event::new("wallet-events", "k", format!("no event {n}"));
+    deployment.publish(&(0..9).map(poison).collect::<Vec<_>>()).await;
+    assert_eq!(deployment.run_with(&NO_LIMIT).await.dead("undecodable"), 9);
+    assert_eq!(execute(&deployment, &[]).await.dead("undecodable"), 9);
+    deployment.publish(&(9..15).map(poison).collect::<Vec<_>>()).await;
+    assert_eq!(deployment.run_with(&NO_LIMIT).await.dead("undecodable"), 6);
+    let dies = [("RECORDKEEPER_FAILPOINT", "prepared:1")];
+    let args = ["--execute", "--summary", "json", "--run", "four", "--attempts-max", "2", "--count", "4"];
+    assert_eq!(redrive(&deployment, &args, &dies).await.0.code, None);
+    let (resumed, stdout) = redrive(&deployment, &["--execute", "--summary", "json", "--run", "four"], &[]).await;
+    assert_eq!(resumed.code, Some(0), "{stdout}{}", resumed.stderr);
+    assert_eq!(resumed.dead("undecodable"), 4, "{}", resumed.summary);
+    let attempts: Vec<Value> = listed(&deployment, &[]).await.iter().map(|letter| letter["attempts"].clone()).collect();
+    assert_eq!(attempts.iter().filter(|attempts| **attempts == json!(1)).count(), 2, "{attempts:?}");
+    assert_eq!(listed(&deployment, &["--count", "3"]).await.len(), 3);
+}

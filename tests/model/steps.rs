@@ -311,7 +311,7 @@ impl World {
         let digest = &FORMS.digests[usize::from(self.content(item.position, revision))];
         let origin = &FORMS.origins[usize::from(item.position)];
         let standing = &FORMS.standing[usize::from(record.content)][usize::from(record.origin)];
-        match protocol::verdict(digest, None, origin, standing) {
+        match protocol::verdict(digest, &[], origin, standing) {
             Verdict::Recorded { .. } => Fate::Own { stored: false },
             Verdict::Duplicate => Fate::Copy,
             Verdict::Conflict => Fate::Refused(Reason::Conflict),

@@ -8,11 +8,11 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{SummaryForm, show, table};
-use crate::event::{Digest, Record, StateWrite};
+use crate::event::{Digest, Reason, Record, StateWrite};
 use crate::pipeline::protocol::{self, Effects, Verdict};
 use crate::pipeline::{Mapped, Pipeline, Prepared, delivery};
 use crate::source::range::RangeSource;
-use crate::source::{RawBatch, Source as _, SourceEvent};
+use crate::source::{Provenance, RawBatch, Source as _, SourceEvent};
 use crate::store::Changed;
 use crate::store::dynamodb::{Compared, Dynamo};
 
@@ -68,6 +68,11 @@ impl Differences {
         for message in &batch.messages {
             self.events += 1;
             let origin = batch.origin(message);
+            if let Provenance::Damaged(why) = &message.provenance {
+                *self.dead_lettered.entry(Reason::Undecodable.name()).or_default() += 1;
+                self.name("dead_lettered", || format!("{}: {why}", origin.text()));
+                continue;
+            }
             let headers: Vec<_> = batch.headers(message).collect();
             match pipeline.prepare(&delivery(batch, message, &origin, &headers)) {
                 Prepared::Skipped => self.skipped += 1,
@@ -112,7 +117,7 @@ impl Differences {
         for (index, ((origin, mapped), found)) in events.iter().zip(standing).enumerate() {
             let Some(judge) = mapped.records.first() else { continue };
             let verdict = match &found {
-                Some(found) => protocol::verdict(&mapped.content_digest, None, origin, &found.standing),
+                Some(found) => protocol::verdict(&mapped.content_digest, &[], origin, &found.standing),
                 None => match first.get(judge.record_id.as_str()) {
                     None => {
                         first.insert(&judge.record_id, mapped.content_digest);

@@ -48,7 +48,7 @@ impl Resolved {
     }
 }
 
-/// Reads the ranges and gathers what the filter lets through of one pipeline's letters. Blocks; memory grows with the letters that
+/// Reads the ranges and gathers what the filter lets through of one pipeline's letters, however many. Blocks; memory grows with the letters that
 /// are chosen and with the events that were ever refused (some 60 bytes each).
 ///
 /// # Errors
@@ -94,8 +94,7 @@ pub(super) fn look(
             chosen.insert(place, letter);
         }
     })?;
-    let count = filter.count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
-    Ok(Found { letters: chosen.into_values().take(count).collect(), strangers })
+    Ok(Found { letters: chosen.into_values().collect(), strangers })
 }
 
 /// Where a message of the dead-letter topic stands.
@@ -189,8 +188,11 @@ impl Selection {
         }
         // The broker's time of the letter is not that of its event.
         message.timestamp_ms = head.timestamp_ms;
-        let corrects = head.corrects.or(head.content_digest.filter(|_| corrected.is_some()));
-        let LetterHead { origin, attempts, first_seen, .. } = head;
+        let LetterHead { origin, attempts, first_seen, mut corrects, content_digest, .. } = head;
+        // Either form may stand: the one that was refused now, or one before it.
+        if corrected.is_some() {
+            corrects.extend(content_digest.filter(|digest| !corrects.contains(digest)));
+        }
         Provenance::Carried(Box::new(Carried { origin, attempts, first_seen, corrects }))
     }
 }

@@ -50,10 +50,13 @@ async fn open_letters(
     let Some(pipelines) = check::pipelines(global, settings) else { return Ok(Err(ExitCode::from(EXIT_USAGE))) };
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
     let mut found = Vec::with_capacity(pipelines.len());
+    let mut left = filter.count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
     for pipeline in pipelines {
         let ranges = whole_topic(settings, &pipeline).await?;
         let resolved = resolved(&dynamo, &pipeline, &ranges, None).await?;
-        let letters = search(settings, &pipeline, &ranges, filter.clone(), resolved).await?;
+        let mut letters = search(settings, &pipeline, &ranges, filter.clone(), resolved).await?;
+        letters.letters.truncate(left);
+        left -= letters.letters.len();
         found.push((pipeline, letters));
     }
     Ok(Ok(found))

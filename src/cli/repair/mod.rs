@@ -62,6 +62,7 @@ async fn as_they_stand(settings: &Settings, pipeline: &Pipeline, ranges: Vec<Ran
         let place = found.into_iter().find(|place| place.partition == range.partition).with_context(|| {
             format!("topic {} was made anew since the run was begun: begin a new one", range.partition.topic)
         })?;
+        anyhow::ensure!(place.log_end >= range.to, "topic {} was cut since the run was begun", range.partition.topic);
         now.push(Range { log_start: place.log_start, ..range });
     }
     Ok(now)

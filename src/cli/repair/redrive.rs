@@ -20,7 +20,7 @@ use crate::store::dynamodb::Dynamo;
 
 use super::args::{LetterFilter, RedriveArgs};
 use super::corrections::Corrections;
-use super::letters::{Found, Letters, Resolved, Selection, look};
+use super::letters::{Found, Letters, Place, Resolved, Selection, look};
 use super::list::shown;
 use super::spec::RangeSpec;
 use super::{Work, as_they_stand, find_run, name_of, say_unfinished};
@@ -38,6 +38,8 @@ struct Spec {
     /// The digest of the file of corrected events; empty without one.
     corrected: String,
     ranges: Vec<RangeSpec>,
+    /// With a count: the last letter that it chose.
+    last: Option<Place>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,9 +111,11 @@ pub(super) async fn redrive(global: &GlobalArgs, args: &RedriveArgs) -> Result<E
     };
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
     let name = name_of(args.again.run.as_ref());
+    // Shared by the pipelines.
+    let mut left = args.filter.count.unwrap_or(u64::MAX);
     let (mut planned, mut any_resumed) = (Vec::new(), false);
     for pipeline in pipelines {
-        match plan(args, &name, settings, Arc::new(pipeline), &dynamo, &corrections).await? {
+        match plan(args, &name, settings, Arc::new(pipeline), &dynamo, &corrections, &mut left).await? {
             Ok((one, resumed)) => {
                 planned.extend(one);
                 any_resumed |= resumed;
@@ -169,13 +173,14 @@ async fn plan(
     pipeline: Arc<Pipeline>,
     dynamo: &Dynamo,
     corrections: &Corrections,
+    left: &mut u64,
 ) -> anyhow::Result<Result<(Option<Planned>, bool), String>> {
     let begun = match &args.again.run {
         Some(_) => find_run(dynamo, &pipeline, KIND, name).await?,
         None => None,
     };
     let (given, resumed) = (FilterSpec::from(&args.filter), begun.is_some());
-    let (run, ranges, filter, attempts_max) = match begun {
+    let (begun, ranges, filter, attempts_max) = match begun {
         Some(run) if run.done => return Ok(Ok((None, true))),
         Some(run) => {
             let spec: Spec = serde_json::from_str(&run.spec)?;
@@ -191,20 +196,11 @@ async fn plan(
             }
             let ranges = spec.ranges.iter().map(RangeSpec::range).collect::<anyhow::Result<Vec<_>>>()?;
             let ranges = as_they_stand(settings, &pipeline, ranges).await?;
-            (run, ranges, spec.filter.filter()?, spec.attempts_max)
+            (Some((run, spec.last)), ranges, spec.filter.filter()?, spec.attempts_max)
         }
         None => {
             let ranges = whole_topic(settings, &pipeline).await?;
-            let spec = Spec {
-                filter: given,
-                attempts_max: args.attempts_max,
-                corrected: corrections.digest.clone(),
-                ranges: ranges.iter().map(RangeSpec::of).collect(),
-            };
-            let spec = serde_json::to_string(&spec)?;
-            let (kind, pipeline, name) = (KIND.to_owned(), pipeline.name().to_owned(), name.to_owned());
-            let run = RunItem { kind, pipeline, name, spec, writer: run::writer(), done: false };
-            (run, ranges, args.filter.clone(), args.attempts_max)
+            (None, ranges, args.filter.clone(), args.attempts_max)
         }
     };
     let resolved = resolved(dynamo, &pipeline, &ranges, Some(name)).await?;
@@ -219,17 +215,43 @@ async fn plan(
         ranges.iter().any(holds)
     });
     let mut selection = Selection::default();
-    for letter in &found.letters {
+    let mut last = None;
+    found.letters.retain(|letter| {
         if letter.head.attempts >= attempts_max {
-            selection.spent.insert(letter.place);
-        } else {
+            return selection.spent.insert(letter.place);
+        }
+        let chosen = match &begun {
+            Some((_, last)) => last.is_none_or(|last| letter.place <= last),
+            None => *left > 0,
+        };
+        if chosen {
+            *left = left.saturating_sub(1);
+            last = Some(letter.place);
             selection.chosen.insert(letter.place);
         }
+        chosen
+    });
+    for letter in &found.letters {
         let origin = letter.head.origin.text();
         if let Some(value) = corrections.by_origin.get(&origin) {
             selection.corrected.insert(origin, value.clone());
         }
     }
+    let run = match begun {
+        Some((run, _)) => run,
+        None => {
+            let spec = Spec {
+                filter: given,
+                attempts_max,
+                corrected: corrections.digest.clone(),
+                ranges: ranges.iter().map(RangeSpec::of).collect(),
+                last: last.filter(|_| args.filter.count.is_some()),
+            };
+            let spec = serde_json::to_string(&spec)?;
+            let (kind, pipeline, name) = (KIND.to_owned(), pipeline.name().to_owned(), name.to_owned());
+            RunItem { kind, pipeline, name, spec, writer: run::writer(), done: false }
+        }
+    };
     Ok(Ok((Some(Planned { pipeline, run, ranges, found, selection }), resumed)))
 }
 

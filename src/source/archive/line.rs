@@ -109,7 +109,7 @@ pub(super) fn read_line(line: &[u8], bytes: &mut Vec<u8>) -> Result<RawMessage, 
         headers.push((name, value.map(|value| value.append(bytes)).transpose()?));
     }
     let first_seen = line.timestamp_ms.and_then(crate::event::time::from_millis).unwrap_or_default();
-    let carried = Carried { origin, attempts: 0, first_seen, corrects: None };
+    let carried = Carried { origin, attempts: 0, first_seen, corrects: Vec::new() };
     Ok(RawMessage {
         // Set by whoever knows where the line stands.
         position: crate::event::Position::Begin,

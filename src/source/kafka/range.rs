@@ -12,6 +12,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::context::Context;
 use super::faults::{Fault, classify};
 use super::lists::{list_of, offset_of};
+use super::lookup::watermarks;
 use super::slot::{BatchLimits, Open};
 use super::{GroupProtocol, KafkaSourceConfig, setting_fault};
 use crate::event::{PartitionRef, Position};
@@ -82,9 +83,16 @@ impl KafkaRanges {
         let topic = &self.topic;
         match classify(error) {
             Fault::End => {
-                if let KafkaError::PartitionEOF(number) = error {
-                    self.end(*number);
+                let KafkaError::PartitionEOF(number) = error else { return Ok(()) };
+                let Some(to) = self.reading.get(number).map(|reading| reading.to) else { return Ok(()) };
+                // Markers may stand at the end, so what was read does not tell.
+                let (_, high) = watermarks(&self.consumer, topic, *number)?;
+                if Position::before_offset(high) < to {
+                    return Err(format!(
+                        "topic {topic}/{number} ends at offset {high}, below what was to be read: it was cut"
+                    ));
                 }
+                self.end(*number);
                 Ok(())
             }
             Fault::OffsetGone => Err(format!("topic {topic} no longer holds what was to be read: start again")),
