@@ -120,6 +120,16 @@ impl Deployment {
         deployment
     }
 
+    /// Makes every route of native events ask for one transaction an event.
+    pub fn make_transactional(&self) {
+        let file = self.dir.join("pipelines/wallets.yaml");
+        let pipeline = std::fs::read_to_string(&file).unwrap();
+        let format = "    format: cloudevents\n";
+        let changed = pipeline.replace(format, &format!("{format}    consistency: transactional\n"));
+        assert_ne!(changed, pipeline);
+        std::fs::write(&file, changed).unwrap();
+    }
+
     pub fn topic(&self, topic: &str) -> String {
         format!("{}-{topic}", self.name)
     }

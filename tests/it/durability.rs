@@ -30,12 +30,7 @@ async fn what_was_applied_without_an_answer_is_recognised() {
     for transactional in [false, true] {
         let deployment = Deployment::start("c17", "wallets", 1).await;
         if transactional {
-            let file = deployment.dir.join("pipelines/wallets.yaml");
-            let pipeline = std::fs::read_to_string(&file).unwrap();
-            let format = "    format: cloudevents\n";
-            let changed = pipeline.replace(format, &format!("{format}    consistency: transactional\n"));
-            assert_ne!(changed, pipeline);
-            std::fs::write(&file, changed).unwrap();
+            deployment.make_transactional();
         }
         let wanted = json!({"user_id": "u", "chain": "evm:1", "custody": "hsm", "alias": "main"});
         let granted = json!({"user_id": "u", "wallet_id": WALLET, "role": "owner", "scopes": ["sign"],

@@ -88,12 +88,7 @@ async fn a_partly_accepted_batch_is_counted_once_whatever_happens() {
     for transactional in [false, true] {
         let deployment = Deployment::start("c34", "wallets", 1).await;
         if transactional {
-            let file = deployment.dir.join("pipelines/wallets.yaml");
-            let pipeline = std::fs::read_to_string(&file).unwrap();
-            let format = "    format: cloudevents\n";
-            let changed = pipeline.replace(format, &format!("{format}    consistency: transactional\n"));
-            assert_ne!(changed, pipeline);
-            std::fs::write(&file, changed).unwrap();
+            deployment.make_transactional();
         }
         // With a first event settled, the next write is that of the batch.
         deployment.publish(&[status(100)]).await;
