@@ -228,18 +228,23 @@ impl Deployment {
             .unwrap();
         let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(20)).unwrap();
         let mut assignment = TopicPartitionList::new();
-        let mut left = 0;
+        // Of each partition by itself: while one grows, messages of another may not have been read yet.
+        let mut ends = BTreeMap::new();
         for partition in metadata.topics()[0].partitions() {
             let (low, high) = consumer.fetch_watermarks(topic, partition.id(), Duration::from_secs(20)).unwrap();
-            left += high - low;
+            if low < high {
+                ends.insert(partition.id(), high);
+            }
             assignment.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
         }
         consumer.assign(&assignment).unwrap();
         let mut messages = Vec::new();
-        while left > 0 {
+        while !ends.is_empty() {
             let message = consumer.poll(Duration::from_secs(20)).expect("a message before the deadline").unwrap();
+            if ends.get(&message.partition()).is_some_and(|end| message.offset() + 1 >= *end) {
+                ends.remove(&message.partition());
+            }
             messages.push(message.detach());
-            left -= 1;
         }
         messages
     }
