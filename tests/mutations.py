@@ -129,6 +129,21 @@ MUTATIONS = {
         " && !corrects.contains(&standing.content_digest) {",
         " {",
     ),
+    "a run is taken over and its chains are not sealed": (
+        "src/ledger/fence.rs",
+        "            if sealed.await? {\n",
+        "            drop(sealed);\n            if true {\n",
+    ),
+    "a lane opens a chain that was taken over": (
+        "src/pipeline/protocol.rs",
+        "    token.is_none_or(|token| token == epoch)\n",
+        "    token.is_none_or(|token| token <= epoch)\n",
+    ),
+    "anybody releases a lock": (
+        "src/lock.rs",
+        "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL'",
+        "if redis.call('GET', KEYS[1]) then return redis.call('DEL'",
+    ),
 }
 
 # The first that notices is enough.
@@ -136,6 +151,7 @@ SUITES = {
     "simulation": ["--test", "simulation", "--", "nothing"],
     "unit": ["--lib", "--", "pipeline::", "engine::", "source::", "event::ids"],
     "model": ["--test", "model"],
+    "locks": ["--test", "it", "--", "lock::"],
 }
 
 

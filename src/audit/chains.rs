@@ -87,8 +87,10 @@ pub struct Chains {
     /// Where entries of a chain begin that cannot be read.
     garbled: HashMap<String, Vec<Position>>,
     starts: HashMap<String, StartItem>,
-    /// Where the chains of later epochs begin.
-    epochs: HashMap<String, Position>,
+    /// By lineage and number: where the chains of later epochs begin, and the digest of what lies before.
+    epochs: BTreeMap<(String, u32), (Position, Digest)>,
+    /// Where chains end for good.
+    seals: HashMap<String, Position>,
     /// The furthest of the heads of each chain; two, where they contradict each other.
     heads: BTreeMap<String, Vec<Head>>,
     findings: Findings,
@@ -141,11 +143,9 @@ impl Chains {
             }
             Kept::Start { key, item } => drop(self.starts.insert(key, item)),
             Kept::Epoch { key, epoch } => {
-                for closed in 0..epoch.number {
-                    self.findings.close(format!("{key}|{closed}"));
-                }
-                self.epochs.insert(format!("{key}|{}", epoch.number), epoch.begin);
+                self.epochs.insert((key, epoch.number), (epoch.begin, epoch.previous));
             }
+            Kept::Seal { chain, at } => drop(self.seals.insert(chain, at)),
             Kept::Broken { chain, reason } => {
                 let detail = format!("marked as broken: {reason}");
                 self.findings.push(Finding::of_chain(Kind::OnRecord, &chain, None, detail));
@@ -166,6 +166,7 @@ impl Chains {
     /// Checks every chain once all items were taken.
     pub fn check(mut self) -> Audit {
         let mut counts = Counts::default();
+        self.close_left_behind();
         // A group's start item says which topics it has begun on.
         let begun = self.starts.keys().filter_map(|key| key.split_once('|')).map(|(_, of)| of.to_owned()).collect();
         let mut index = ChainIndex::of(begun);
@@ -173,6 +174,7 @@ impl Chains {
             entries.sort_by_key(|entry| entry.from);
             let cut_off = self.check_beginning(&key, &entries);
             self.check_links(&key, &mut entries);
+            self.check_seal(&key, &entries);
             for head in self.heads.remove(&key).unwrap_or_default() {
                 self.check_head(&head, &entries);
             }
@@ -193,6 +195,41 @@ impl Chains {
         Audit::new(index, self.findings, counts)
     }
 
+    /// What is wrong with a chain that was left behind for a new epoch is on record. One that was sealed, since another process
+    /// went on, was sound.
+    fn close_left_behind(&mut self) {
+        for (lineage, number) in self.epochs.keys() {
+            let left = (0..*number).map(|earlier| format!("{lineage}|{earlier}"));
+            left.filter(|chain| !self.seals.contains_key(chain)).for_each(|chain| self.findings.close(chain));
+        }
+    }
+
+    /// A sealed chain ends where its seal stands, with the entry that the next epoch names.
+    fn check_seal(&mut self, key: &str, entries: &[AuditEntry]) {
+        let (Some(at), Some(last)) = (self.seals.get(key).copied(), entries.last()) else { return };
+        let mut later = epoch_of(key).into_iter().flat_map(|(lineage, number)| {
+            self.epochs.range((lineage.to_owned(), number.saturating_add(1))..=(lineage.to_owned(), u32::MAX))
+        });
+        let named = later.next().map(|(_, (_, previous))| *previous);
+        let (kind, range, detail) = match last.to.cmp(&at) {
+            std::cmp::Ordering::Equal if named.is_none_or(|named| named == last.digest) => return,
+            std::cmp::Ordering::Equal => {
+                let detail = "the epoch that goes on names another entry as the last one before it".to_owned();
+                (Kind::Link, (last.from, last.to), detail)
+            }
+            std::cmp::Ordering::Less => {
+                (Kind::Gap, (last.to, at), "no entry holds them, and the chain is sealed above them".to_owned())
+            }
+            std::cmp::Ordering::Greater => {
+                let detail = format!("the chain is sealed at offset {}", at.next_offset());
+                (Kind::Overlap, (last.from, last.to), detail)
+            }
+        };
+        if last.sound {
+            self.findings.push(Finding::of_chain(kind, key, Some(range), detail));
+        }
+    }
+
     /// The first entry begins where the group's start item says, and names no entry before it.
     /// True where something stood before it that is not there, or cannot be read.
     fn check_beginning(&mut self, key: &str, entries: &[AuditEntry]) -> bool {
@@ -200,7 +237,9 @@ impl Chains {
         if self.garbled.get(key).is_some_and(|garbled| garbled.iter().any(|from| *from < first.from)) {
             return true;
         }
-        let ordered = self.epochs.get(key).copied();
+        let ordered = epoch_of(key)
+            .and_then(|(lineage, number)| self.epochs.get(&(lineage.to_owned(), number)))
+            .map(|(begin, _)| *begin);
         let begin = ordered.or_else(|| {
             let (topic, partition) = start_key(key).filter(|_| key.ends_with("|0"))?;
             let starts = &self.starts.get(topic)?.starts;
@@ -312,7 +351,12 @@ impl SoundPrefix {
     pub fn end_of(kept: &Kept) -> Option<Position> {
         match kept {
             Kept::Entry { entry, .. } => Some(entry.to),
-            Kept::Start { .. } | Kept::Epoch { .. } | Kept::Broken { .. } | Kept::Aside | Kept::Garbled { .. } => None,
+            Kept::Start { .. }
+            | Kept::Epoch { .. }
+            | Kept::Broken { .. }
+            | Kept::Seal { .. }
+            | Kept::Aside
+            | Kept::Garbled { .. } => None,
         }
     }
 }
@@ -322,6 +366,12 @@ pub(super) fn partition_of(key: &str) -> Option<&str> {
     let (_, rest) = key.split_once('|')?;
     let (partition, _) = rest.rsplit_once('|')?;
     (partition.split('|').count() == 5).then_some(partition)
+}
+
+/// The lineage out of a chain's key, and its epoch.
+fn epoch_of(key: &str) -> Option<(&str, u32)> {
+    let (lineage, number) = key.rsplit_once('|')?;
+    Some((lineage, number.parse().ok()?))
 }
 
 /// The key of the start item, and the partition's name.

@@ -393,6 +393,39 @@ fn a_chain_left_behind_is_on_record_and_its_successor_counts() {
     assert!(unordered.found().contains(&"beginning 5-10".to_owned()), "{:?}", unordered.found());
 }
 
+/// A chain that was taken over ends where its seal stands, and is as sound as any other.
+#[test]
+fn a_sealed_chain_is_audited_and_ends_where_its_seal_stands() {
+    let mut world = world();
+    let (chain, entry, digest) = world.entry(3);
+    let (chain, at, last) = (chain.to_owned(), entry.to, *digest);
+    let epoch = Epoch {
+        number: 2,
+        begin: at,
+        previous: last,
+        reason: "taken over".into(),
+        writer: "w".into(),
+        nonce: "n".into(),
+    };
+    world.kept.push(Kept::Epoch { key: format!("g|{PARTITION}"), epoch });
+    world.kept.push(Kept::Seal { chain, at });
+    assert_eq!(world.found(), Vec::<String>::new());
+
+    let mut edited = world.clone();
+    edited.entry(2).1.writer = "somebody".into();
+    assert!(edited.audit().findings.has_fault(), "unlike a chain that was left behind, it is no wreck");
+    let mut behind = world.clone();
+    behind.grow("g", "s1", &[]);
+    assert_eq!(behind.found(), ["overlap 16-17"]);
+    let mut cut = world.clone();
+    cut.kept.remove(3);
+    assert_eq!(cut.found(), ["gap 10-16"]);
+    let (chain, entry, digest) = world.entry(3);
+    entry.writer = "somebody".into();
+    *digest = entry.digest(chain);
+    assert_eq!(world.found(), ["link 10-16"]);
+}
+
 /// As far as entries follow one another from where the chain begins.
 #[test]
 fn a_sound_prefix_ends_before_the_first_entry_that_does_not_fit() {

@@ -7,9 +7,11 @@ use anyhow::Context as _;
 
 use crate::config::pipelines::{Protocol, Start};
 use crate::config::{self, Dedupe, EngineSettings, KafkaSettings, Secret, Security, Settings};
-use crate::dedupe::{DedupeStore, MemoryDedupe, RedisConfig, RedisDedupe, RedisMode};
+use crate::dedupe::{DedupeStore, MemoryDedupe, RedisDedupe};
 use crate::ledger::Heads;
+use crate::lock::Locks;
 use crate::pipeline::{Pipeline, Poison, PoisonLimit};
+use crate::redis::{RedisConfig, RedisMode};
 use crate::source::kafka::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, StartPolicy};
 use crate::store::dynamodb::{CallMetrics, Dynamo, DynamoConfig, ShardCounts, Shards, StaticCredentials, WriteUnits};
 use crate::telemetry::Metrics;
@@ -185,23 +187,45 @@ pub fn dedupe(settings: &Settings, table_id: String, metrics: &Metrics) -> anyho
     let redis = &settings.redis;
     Ok(match settings.general.dedupe {
         Dedupe::Memory => Arc::new(MemoryDedupe::new(MEMORY_IDS_MAX, redis.ttl, metrics)),
-        Dedupe::Redis => {
-            let config = RedisConfig {
-                urls: redis.url.iter().map(ToString::to_string).collect(),
-                mode: match redis.mode {
-                    config::RedisMode::Single => RedisMode::Single,
-                    config::RedisMode::Cluster => RedisMode::Cluster,
-                },
-                username: redis.username.clone(),
-                password: redis.password.as_ref().map(|password| password.expose().to_owned()),
-                tls_ca_file: redis.ca_file.clone(),
-                prefix: redis.key_prefix.clone(),
-                table_id,
-                ttl: redis.ttl,
-                connections: redis.connections,
-                deadline: redis.deadline,
-            };
-            Arc::new(RedisDedupe::new(&config, metrics).context("redis")?)
-        }
+        Dedupe::Redis => Arc::new(RedisDedupe::new(&redis_config(settings, table_id), metrics).context("redis")?),
     })
+}
+
+/// Locks among the processes that share these tables; `None` where there is no Redis.
+///
+/// # Errors
+///
+/// Wrong settings only: Redis is not called.
+pub fn locks(
+    settings: &Settings,
+    table_id: String,
+    writer: String,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<Locks>> {
+    match settings.general.dedupe {
+        Dedupe::Memory => Ok(None),
+        Dedupe::Redis => {
+            let config = redis_config(settings, table_id);
+            Locks::new(&config, settings.redis.lock_ttl, writer, metrics).context("redis").map(Some)
+        }
+    }
+}
+
+fn redis_config(settings: &Settings, table_id: String) -> RedisConfig {
+    let redis = &settings.redis;
+    RedisConfig {
+        urls: redis.url.iter().map(ToString::to_string).collect(),
+        mode: match redis.mode {
+            config::RedisMode::Single => RedisMode::Single,
+            config::RedisMode::Cluster => RedisMode::Cluster,
+        },
+        username: redis.username.clone(),
+        password: redis.password.as_ref().map(|password| password.expose().to_owned()),
+        tls_ca_file: redis.ca_file.clone(),
+        prefix: redis.key_prefix.clone(),
+        table_id,
+        ttl: redis.ttl,
+        connections: redis.connections,
+        deadline: redis.deadline,
+    }
 }

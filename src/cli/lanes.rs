@@ -31,6 +31,8 @@ pub(super) struct Lanes<'a> {
     pub cache: &'a Arc<dyn DedupeStore>,
     /// Whose ledger is kept.
     pub group: &'a str,
+    /// See [`Parts::token`].
+    pub token: Option<u32>,
     /// What for.
     pub purpose: Purpose,
     /// How many pipelines share the process.
@@ -60,6 +62,7 @@ impl Lanes<'_> {
             let dynamo = Arc::new(backends::dynamo(settings, credentials, share, Some(&process.metrics)).await?);
             let parts_of_lane = Parts {
                 group: self.group.into(),
+                token: self.token,
                 purpose: self.purpose,
                 // Each lane sets its own.
                 partition: Arc::new(crate::event::Partition::default()),

@@ -203,9 +203,10 @@ async fn skip(
     }
     let end = again(|| dynamo.end(&planned.chain)).await?;
     let last = end.as_ref().map(|end| (end.position, end.nonce.as_str()));
-    match protocol::refused_append(from, &entry.nonce, last) {
+    let sealed = end.as_ref().is_some_and(|end| end.sealed_by.is_some());
+    match protocol::refused_append(from, &entry.nonce, last, sealed) {
         Extended::Found => Ok(()),
-        Extended::Others | Extended::Nowhere => {
+        Extended::Others | Extended::Sealed | Extended::Nowhere => {
             let partition = &planned.place.partition;
             anyhow::bail!(
                 "{partition}: the ledger grew meanwhile, by an instance of the group or another order: look again"

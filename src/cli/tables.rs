@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::Settings;
+use crate::lock::{Lock, Locks, Taken};
 use crate::store::dynamodb::tables::{self, Made, TableOptions};
+use crate::telemetry::Metrics;
 use crate::topic::kafka::topics::{TopicSpec, create_missing};
 
-use super::{EXIT_USAGE, GlobalArgs, TablesArgs, TablesCommand, backends, check, show};
+use super::{EXIT_USAGE, GlobalArgs, TablesArgs, TablesCommand, backends, check, run, show};
 
 /// How long new tables may take until they are usable.
 const DEADLINE: Duration = Duration::from_secs(300);
@@ -38,7 +40,27 @@ pub async fn tables(global: &GlobalArgs, args: &TablesArgs) -> Result<ExitCode, 
             show(&out)?;
         }
         TablesCommand::Create { topics } => {
-            let report = tables::create(&dynamo, &table_options(settings)).await?;
+            let metrics = Metrics::new()?;
+            // The tables have no identity before they are there.
+            let locks = backends::locks(settings, String::new(), run::writer(), &metrics)?;
+            let ours = match &locks {
+                Some(locks) => lock_out(locks, settings).await?,
+                None => None,
+            };
+            let options = table_options(settings);
+            let report = match ours {
+                None => tables::create(&dynamo, &options).await,
+                Some(lock) => {
+                    // Each step is conditional: to be overtaken changes nothing.
+                    let report = tokio::select! {
+                        report = tables::create(&dynamo, &options) => report,
+                        holder = lock.keep() => anyhow::bail!("the tables are being created by {holder}"),
+                    };
+                    // One that is not answered ends by itself.
+                    let _ = lock.release().await;
+                    report
+                }
+            }?;
             for (table, made) in report.tables {
                 let made = match made {
                     Made::Created => "created",
@@ -52,6 +74,21 @@ pub async fn tables(global: &GlobalArgs, args: &TablesArgs) -> Result<ExitCode, 
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps other processes from creating the same tables; nothing where Redis does not answer: each step is conditional anyway.
+async fn lock_out<'a>(locks: &'a Locks, settings: &Settings) -> anyhow::Result<Option<Lock<'a>>> {
+    match locks.take(&format!("tables|{}", settings.general.table_prefix)).await {
+        Taken::Ours(lock) => Ok(Some(lock)),
+        Taken::Held(holder) => anyhow::bail!("the tables are being created by {holder}: wait until it is done"),
+        Taken::Unknown(why) => {
+            show(
+                format!("no lock: nothing keeps another process from creating the same tables: redis: {why}\n")
+                    .as_bytes(),
+            )?;
+            Ok(None)
+        }
+    }
 }
 
 /// On AWS: recovery, protection, a stream on the records, and the key that is configured. Another endpoint is a server for

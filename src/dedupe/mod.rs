@@ -7,9 +7,10 @@ mod value;
 use futures::future::BoxFuture;
 
 use crate::event::Digest;
+use crate::redis::Unanswered;
 
 pub use memory::MemoryDedupe;
-pub use redis::{RedisConfig, RedisConfigError, RedisDedupe, RedisMode};
+pub use redis::RedisDedupe;
 
 /// A hash of an event's identity (`source|id`): the first half of its SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +46,15 @@ pub enum DedupeError {
     /// An answer that does not read back.
     #[error("dedupe cache answered nonsense: {0}")]
     Garbled(String),
+}
+
+impl From<Unanswered> for DedupeError {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Open => Self::Open,
+            Unanswered::Away(detail) => Self::Away(detail),
+        }
+    }
 }
 
 /// Remembers what is done. Safe to call from many lanes at once; cancel safe.

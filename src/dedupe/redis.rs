@@ -1,30 +1,19 @@
-//! The dedupe cache in Redis or Valkey: one node or a cluster, with TLS and ACL.
+//! The dedupe cache in Redis or Valkey.
 //!
 //! A look-up is one MGET, a remembering one pipeline of SETs with a time to live (in cluster mode: the client splits the
-//! MGET over the nodes, and many single SETs are in flight). What can fail is the answer, never the batch: silence and
-//! errors are [`DedupeError::Away`], then, after some in a row, [`DedupeError::Open`] until a trial succeeds.
-
-mod config;
-mod pool;
-
-use std::future::Future;
-use std::sync::Arc;
-use std::time::Duration;
+//! MGET over the nodes, and many single SETs are in flight). What can fail is the answer, never the batch.
 
 use futures::StreamExt as _;
 use futures::TryStreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream;
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, Pipeline, Value};
 use tracing::warn;
 
-use crate::guard::Settled;
-use crate::telemetry::{DedupeMetrics, Guarded, Metrics, Watched};
+use crate::redis::{RedisClient, RedisConfig, RedisConfigError, RedisMode};
+use crate::telemetry::{DedupeMetrics, Metrics};
 
 use super::{DedupeError, DedupeStore, IdentityHash, Known, value};
-use pool::{Connection, Lease, Pool};
-
-pub use config::{RedisConfig, RedisConfigError, RedisMode};
 
 /// Keys in one MGET or one pipeline; ElastiCache Serverless takes 3,999 arguments a request.
 const KEYS_PER_CALL: usize = 1000;
@@ -34,69 +23,23 @@ const SETS_IN_FLIGHT: usize = 128;
 
 /// Remembers in Redis. Connections are opened when first needed; the start does not wait for them.
 pub struct RedisDedupe {
-    pool: Pool,
+    client: RedisClient,
     mode: RedisMode,
-    breaker: Arc<Watched>,
     key_prefix: Vec<u8>,
     ttl_ms: u64,
-    deadline: Duration,
     metrics: DedupeMetrics,
 }
 
 impl RedisDedupe {
     /// Checks the configuration and reads its CA file; connects to nothing yet.
     pub fn new(config: &RedisConfig, metrics: &Metrics) -> Result<Self, RedisConfigError> {
-        let pool = Pool::new(config.target()?, config.connections.get(), config.connect_deadline());
         Ok(Self {
-            pool,
+            client: RedisClient::new(config, metrics)?,
             mode: config.mode,
-            breaker: metrics.breakers.of(Guarded::Redis),
             key_prefix: format!("{}:{}:{}:", config.prefix, config.table_id, value::FORMAT).into_bytes(),
             ttl_ms: u64::try_from(config.ttl.as_millis()).unwrap_or(u64::MAX),
-            deadline: config.deadline,
             metrics: metrics.dedupe.clone(),
         })
-    }
-
-    /// Runs one piece of work on a connection: behind the breaker, within the deadline.
-    async fn call<T, W>(&self, work: impl FnOnce(Connection) -> W) -> Result<T, DedupeError>
-    where
-        W: Future<Output = RedisResult<T>>,
-    {
-        let Ok(permit) = self.breaker.permit() else { return Err(DedupeError::Open) };
-        let detail = match self.attempt(work).await {
-            Ok(answer) => {
-                permit.success();
-                return Ok(answer);
-            }
-            Err(detail) => detail,
-        };
-        match permit.failure(&detail) {
-            Settled::Unchanged | Settled::Closed => {}
-            Settled::Opened | Settled::Reopened => self.pool.discard_all(),
-        }
-        Err(DedupeError::Away(detail))
-    }
-
-    async fn attempt<T, W>(&self, work: impl FnOnce(Connection) -> W) -> Result<T, String>
-    where
-        W: Future<Output = RedisResult<T>>,
-    {
-        let Lease { connection, slot, generation } = self.pool.lease().await?;
-        match tokio::time::timeout(self.deadline, work(connection)).await {
-            Ok(Ok(answer)) => {
-                self.pool.worked(slot, generation);
-                Ok(answer)
-            }
-            Ok(Err(error)) => {
-                self.pool.failed(slot, generation, error.is_unrecoverable_error());
-                Err(shortened(&error))
-            }
-            Err(_) => {
-                self.pool.failed(slot, generation, false);
-                Err(format!("no answer within {:?}", self.deadline))
-            }
-        }
     }
 
     async fn get(&self, ids: &[IdentityHash], answers: &mut Answers) -> Result<(), DedupeError> {
@@ -106,7 +49,8 @@ impl RedisDedupe {
         for id in ids {
             get.arg(self.key(&mut key, id));
         }
-        let answer = self.call(|mut connection| async move { get.query_async::<Value>(&mut connection).await }).await?;
+        let answer =
+            self.client.call(|mut connection| async move { get.query_async::<Value>(&mut connection).await }).await?;
         let Value::Array(values) = answer else {
             return Err(DedupeError::Garbled("MGET was not answered by an array".to_owned()));
         };
@@ -134,24 +78,28 @@ impl RedisDedupe {
                 for set in sets {
                     pipeline.add_command(set).ignore();
                 }
-                self.call(|mut connection| async move { pipeline.query_async::<()>(&mut connection).await }).await
+                self.client
+                    .call(|mut connection| async move { pipeline.query_async::<()>(&mut connection).await })
+                    .await?;
             }
             // A pipeline over several slots is refused by the client.
             RedisMode::Cluster => {
                 let sets: Vec<Cmd> = sets.collect();
-                self.call(|connection| async move {
-                    stream::iter(sets)
-                        .map(|set| {
-                            let mut connection = connection.clone();
-                            async move { set.query_async::<()>(&mut connection).await }
-                        })
-                        .buffer_unordered(SETS_IN_FLIGHT)
-                        .try_collect()
-                        .await
-                })
-                .await
+                self.client
+                    .call(|connection| async move {
+                        stream::iter(sets)
+                            .map(|set| {
+                                let mut connection = connection.clone();
+                                async move { set.query_async::<()>(&mut connection).await }
+                            })
+                            .buffer_unordered(SETS_IN_FLIGHT)
+                            .try_collect::<()>()
+                            .await
+                    })
+                    .await?;
             }
         }
+        Ok(())
     }
 
     /// The id's key, written over the end of `key`, which begins with the prefix.
@@ -217,9 +165,4 @@ impl Answers {
         };
         self.known.push(known);
     }
-}
-
-/// What the client says, bounded: a server that is none may send anything.
-fn shortened(error: &redis::RedisError) -> String {
-    error.to_string().chars().take(200).collect()
 }

@@ -112,9 +112,20 @@ impl Attester {
             Appended::Refused => match self.ledger.end(&lane.chain).await {
                 Ok(end) => {
                     let last = end.as_ref().map(|end| (end.position, end.nonce.as_str()));
-                    let append = match protocol::refused_append(entry.from, &entry.nonce, last) {
+                    let sealed_by = end.as_ref().and_then(|end| end.sealed_by.as_deref());
+                    let append = match protocol::refused_append(entry.from, &entry.nonce, last, sealed_by.is_some()) {
                         Extended::Found => Append::Found,
                         Extended::Others => Append::Refused,
+                        Extended::Sealed => {
+                            metrics.ledger_appends.add(Append::Fenced, 1);
+                            let reason =
+                                format!("taken over by {}: this process may not go on", sealed_by.unwrap_or_default());
+                            metrics.alerts.raise(Alert::Fenced, &at, &reason);
+                            let partition = lane.chain.partition.clone();
+                            // Without a coordinator the lane is about to end anyway.
+                            let _ = self.outbox.send(FromWorker::Fenced { partition, reason }).await;
+                            return false;
+                        }
                         Extended::Nowhere => {
                             let from = entry.from;
                             let message =

@@ -231,6 +231,11 @@ impl Coordinator {
                 let _ = reply.send(self.survey(&partition));
             }
             FromWorker::Unread { partition, reason } => self.unread(&partition, reason),
+            FromWorker::Fenced { partition, reason } => {
+                self.fail(SourceError::Fatal(format!("{partition} was {reason}")));
+                // Nothing of ours can be attested any more: there is nothing to drain.
+                self.deadline = Some(Instant::now());
+            }
             FromWorker::Start { partition, after } => {
                 // A lane that was told to drain meanwhile must not start what is assigned after it.
                 let running = |owned: &&mut Owned| self.ending.is_none() && !owned.draining;

@@ -39,6 +39,12 @@ pub(super) async fn open(
     let at = At::partition(partition);
     let opening = ask_ledger(&parts, || parts.ledger.opening(&chain)).await?;
     chain.epoch = opening.epoch;
+    let sealed = opening.end.as_ref().is_some_and(|end| end.sealed_by.is_some());
+    if sealed || !protocol::is_ours(parts.token, opening.epoch) {
+        let reason = "taken over by another process: this one may not go on";
+        alerts.raise(Alert::Fenced, &at, reason);
+        return Some(Opened::Unread(format!("{partition} was {reason}")));
+    }
     if let Some(why) = opening.broken {
         let reason = format!(
             "not read: its ledger chain {} is broken: {why}. Look with `recordkeeper verify`, then begin a new one with \

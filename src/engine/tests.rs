@@ -140,6 +140,7 @@ fn away() -> Retry {
 impl Ledger for Chains {
     fn end<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Option<ChainEnd>, Retry>> {
         let end = self.entries.lock().unwrap().last().map(|entry| ChainEnd {
+            sealed_by: None,
             position: entry.to,
             digest: entry.digest(&chain.key()),
             nonce: entry.nonce.clone(),
@@ -278,6 +279,7 @@ impl World {
         let letters = Arc::new(Letters { held: holding, began: begin });
         let parts = Parts {
             group: "g".into(),
+            token: None,
             purpose: Purpose::Live,
             partition: partition(""),
             pipeline: Arc::new(Pipeline::compile(&specs[0]).unwrap()),

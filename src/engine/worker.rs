@@ -76,6 +76,13 @@ pub(super) enum FromWorker {
         /// Why, and what to do.
         reason: String,
     },
+    /// Another process took over what this one does.
+    Fenced {
+        /// Where it was seen.
+        partition: PartitionRef,
+        /// Who.
+        reason: String,
+    },
     /// A lane is open and wants to be read just above this position.
     Start {
         /// Which.

@@ -4,6 +4,7 @@
 
 use futures::future::BoxFuture;
 
+use super::fence::{self, Seal, split_seal};
 use super::standing::{BROKEN, EPOCH, read_epoch};
 use super::{Appended, Chain, ChainEnd, Entry, Fills, Kept, Ledger, Opening, Order, Outcomes, StartItem};
 use crate::event::ids::escape_into;
@@ -23,9 +24,12 @@ impl Ledger for Dynamo {
     fn end<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Option<ChainEnd>, Retry>> {
         Box::pin(async move {
             let key = chain.key();
-            let Some(item) = self.ledger_items(&key, None, true, 1).await?.into_iter().next() else { return Ok(None) };
-            let (entry, digest) = read_checked(&item, &key)?;
-            Ok(Some(ChainEnd { position: entry.to, digest, nonce: entry.nonce }))
+            let items = self.ledger_items(&key, None, true, 2).await?;
+            let (seal, entries) = split_seal(&key, &items)?;
+            let Some(item) = entries.first() else { return Ok(seal.map(Seal::end)) };
+            let (entry, digest) = read_checked(item, &key)?;
+            let sealed_by = seal.map(|seal| seal.writer);
+            Ok(Some(ChainEnd { position: entry.to, digest, nonce: entry.nonce, sealed_by }))
         })
     }
 
@@ -44,15 +48,17 @@ impl Ledger for Dynamo {
             // The entry that begins at or below `after` may reach above it.
             let below = Some(Range::AtMost(after.sort_key()));
             let mut entries = Vec::new();
-            for item in self.ledger_items(&key, below, true, 1).await? {
-                let (entry, _) = read_checked(&item, &key)?;
+            for item in self.ledger_items(&key, below, true, 1).await?.iter().filter(|item| !fence::is_seal(item)) {
+                let (entry, _) = read_checked(item, &key)?;
                 if entry.to > after {
                     entries.push(entry);
                 }
             }
             let left = limit.saturating_sub(entries.len());
             for item in self.ledger_items(&key, Some(Range::Above(after.sort_key())), false, left).await? {
-                entries.push(read_checked(&item, &key)?.0);
+                if !fence::is_seal(&item) {
+                    entries.push(read_checked(&item, &key)?.0);
+                }
             }
             entries.truncate(limit);
             Ok(entries)
@@ -211,6 +217,8 @@ pub fn read_kept(item: &Item) -> Kept {
         read_epoch(item).map(|epoch| Kept::Epoch { key: of.to_owned(), epoch })
     } else if let Some(of) = key.strip_prefix(BROKEN) {
         Ok(Kept::Broken { chain: of.to_owned(), reason: text("reason") })
+    } else if fence::is_seal(item) {
+        Seal::read(item).map(|seal| Kept::Seal { chain: key.clone(), at: seal.at })
     } else {
         read(item).map(|(entry, digest)| Kept::Entry { chain: key.clone(), entry: Box::new(entry), digest })
     };

@@ -5,6 +5,7 @@
 
 mod dynamodb;
 mod entry;
+mod fence;
 mod fills;
 mod head;
 mod runs;
@@ -20,6 +21,7 @@ use crate::store::Retry;
 
 pub use dynamodb::read_kept;
 pub use entry::{Entry, Outcomes, Run};
+pub use fence::Fence;
 pub use fills::Fills;
 pub use head::{Head, HeadKey, Heads};
 pub use runs::{Dismissal, RunItem};
@@ -62,7 +64,8 @@ impl Chain {
     }
 }
 
-/// An epoch of a partition's ledger, on record for ever: a person left a broken chain behind for a new one.
+/// An epoch of a partition's ledger, on record for ever: a person left a broken chain behind for a new one, or another process
+/// took a run over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epoch {
     /// One for the first one after the beginning.
@@ -86,7 +89,7 @@ pub struct Opening {
     pub epoch: u32,
     /// Where its chain begins, after the first epoch.
     pub begin: Option<Position>,
-    /// Its end; `None` where it has no entry.
+    /// Its end; `None` where it has no entry and is not sealed.
     pub end: Option<ChainEnd>,
     /// Why it must not be extended.
     pub broken: Option<String>,
@@ -101,6 +104,8 @@ pub struct ChainEnd {
     pub digest: Digest,
     /// The last entry's nonce: equal to one's own after a lost answer.
     pub nonce: String,
+    /// Which process sealed it, if one did: it can never be extended.
+    pub sealed_by: Option<String>,
 }
 
 /// Where a group began on a topic: one item a group and topic, first writer wins.
@@ -161,6 +166,13 @@ pub enum Kept {
         chain: String,
         /// Why.
         reason: String,
+    },
+    /// The end of a chain that cannot be extended any more.
+    Seal {
+        /// The key of the chain.
+        chain: String,
+        /// Where its last entry ends.
+        at: Position,
     },
     /// An order, or the tables' metadata: nothing that a chain consists of.
     Aside,

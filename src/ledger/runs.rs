@@ -83,18 +83,19 @@ impl Dynamo {
         Ok(runs)
     }
 
-    /// Writes a run down unless there is one of its kind and name; returns the one that stands.
+    /// Writes a run down unless there is one of its kind and name; returns the one that stands, and whether it surely began by
+    /// this call.
     ///
     /// # Errors
     ///
     /// Where it may not have been written.
-    pub async fn begin_run(&self, group: &str, run: &RunItem) -> Result<RunItem, Retry> {
+    pub async fn begin_run(&self, group: &str, run: &RunItem) -> Result<(RunItem, bool), Retry> {
         let mut attributes = base(runs_key(group), run.place());
         attributes.push(("spec", Value::Text(run.spec.clone())));
         attributes.push(("writer", Value::Text(run.writer.clone())));
-        self.put_once(vec![attributes]).await?;
+        let begun = self.put_aside(attributes).await?;
         let standing = self.runs(group).await?.into_iter().find(|one| one.place() == run.place());
-        standing.ok_or_else(|| unanswered("the run came and went"))
+        Ok((standing.ok_or_else(|| unanswered("the run came and went"))?, begun))
     }
 
     /// Writes down that a run came to its end.

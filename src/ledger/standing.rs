@@ -1,6 +1,7 @@
 //! How a chain stands: which epoch it is in, whether it was marked as broken, whether its last entries hang together.
 
 use super::dynamodb::{read, retry};
+use super::fence::{Seal, split_seal};
 use super::{Chain, ChainEnd, Entry, Epoch, Opening};
 use crate::event::{Digest, FORMAT, Position};
 use crate::store::Retry;
@@ -33,10 +34,12 @@ impl Dynamo {
             return Ok(Opening { epoch: chain.epoch, begin, end: None, broken });
         }
         let items = self.ledger_items(&key, None, true, LOOKED_AT).await?;
+        let (seal, items) = split_seal(&key, &items)?;
+        let sealed_by = seal.as_ref().map(|seal| seal.writer.clone());
         let mut end = None;
         // From the last one down: what the entry above says of where it begins, and of the digest before it.
         let mut above: Option<Entry> = None;
-        for item in &items {
+        for item in items {
             let broken = |what: String| Opening { epoch: chain.epoch, begin, end: None, broken: Some(what) };
             let (entry, digest) = match read(item) {
                 Ok(read) => read,
@@ -51,10 +54,15 @@ impl Dynamo {
             {
                 return Ok(broken(format!("the entry above offset {to} does not go on from the one below")));
             }
-            end.get_or_insert_with(|| ChainEnd { position: entry.to, digest, nonce: entry.nonce.clone() });
+            end.get_or_insert_with(|| ChainEnd {
+                position: entry.to,
+                digest,
+                nonce: entry.nonce.clone(),
+                sealed_by: sealed_by.clone(),
+            });
             above = Some(entry);
         }
-        Ok(Opening { epoch: chain.epoch, begin, end, broken: None })
+        Ok(Opening { epoch: chain.epoch, begin, end: end.or(seal.map(Seal::end)), broken: None })
     }
 
     /// Marks a chain as broken: no lane opens it any more. Marking it again changes nothing.
@@ -106,7 +114,7 @@ impl Dynamo {
     }
 
     /// Inserts an item that is no entry; false where one stands there already.
-    async fn put_aside(&self, attributes: Attributes) -> Result<bool, Retry> {
+    pub(super) async fn put_aside(&self, attributes: Attributes) -> Result<bool, Retry> {
         match self.insert_ledger_items(vec![attributes]).await.pop() {
             Some(Answer::Done) => Ok(true),
             Some(Answer::Exists) => Ok(false),

@@ -19,6 +19,8 @@ use super::settle::Patience;
 pub struct Parts {
     /// Whose ledger is kept: the consumer group, or a run of its own that reads again.
     pub group: Arc<str>,
+    /// The ledger epoch in which this process alone may extend the chains; `None` where the consumer group sees to it.
+    pub token: Option<u32>,
     /// What the run is for.
     pub purpose: Purpose,
     /// The lane's partition.

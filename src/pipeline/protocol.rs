@@ -139,6 +139,12 @@ pub fn beyond_log(checkpoint: Option<Position>, ledger_end: Position, log_end: P
     (named > log_end).then_some(named)
 }
 
+/// Whether the caller may extend a chain that it finds in this epoch: not where it took its chains over in another one, since
+/// then they were taken from it.
+pub fn is_ours(token: Option<u32>, epoch: u32) -> bool {
+    token.is_none_or(|token| token == epoch)
+}
+
 /// What a refused append means, now that the chain's end was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extended {
@@ -146,13 +152,17 @@ pub enum Extended {
     Found,
     /// By somebody else, or by this entry and somebody else: true, whoever wrote it.
     Others,
+    /// By nobody ever again: another process sealed it and goes on elsewhere.
+    Sealed,
     /// Not at all: the refusal and the end contradict each other.
     Nowhere,
 }
 
-/// An append of an entry that begins at `from` was refused; the chain's last entry ends at `end` and has this nonce.
-pub fn refused_append(from: Position, nonce: &str, end: Option<(Position, &str)>) -> Extended {
+/// An append of an entry that begins at `from` was refused; the chain's last entry ends at `end` and has this nonce. It may be
+/// sealed.
+pub fn refused_append(from: Position, nonce: &str, end: Option<(Position, &str)>, sealed: bool) -> Extended {
     match end {
+        Some(_) if sealed => Extended::Sealed,
         Some((position, last)) if position > from => {
             if last == nonce {
                 Extended::Found
@@ -317,10 +327,13 @@ mod tests {
     #[test]
     fn a_refused_append_tells_who_extended_the_chain() {
         let at = Position::Offset;
-        assert_eq!(refused_append(at(3), "n", Some((at(4), "n"))), Extended::Found);
-        assert_eq!(refused_append(at(3), "n", Some((at(4), "m"))), Extended::Others);
-        assert_eq!(refused_append(at(3), "n", Some((at(3), "m"))), Extended::Nowhere);
-        assert_eq!(refused_append(at(3), "n", None), Extended::Nowhere);
+        assert_eq!(refused_append(at(3), "n", Some((at(4), "n")), false), Extended::Found);
+        assert_eq!(refused_append(at(3), "n", Some((at(4), "m")), false), Extended::Others);
+        assert_eq!(refused_append(at(3), "n", Some((at(3), "m")), false), Extended::Nowhere);
+        assert_eq!(refused_append(at(3), "n", None, false), Extended::Nowhere);
+        for end in [3, 4] {
+            assert_eq!(refused_append(at(3), "n", Some((at(end), "n")), true), Extended::Sealed);
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ closed_label! {
         LedgerRefused = "ledger_refused",
         /// A chain of the ledger is broken: its partition is not read.
         LedgerBroken = "ledger_broken",
+        /// Another process took over what this one was doing.
+        Fenced = "fenced",
         /// Heads of ledger chains cannot be published.
         HeadsUnpublished = "heads_unpublished",
         /// A checkpoint was moved by a tool beyond what the ledger holds, and is not followed.

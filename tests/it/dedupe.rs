@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use recordkeeper::dedupe::{
-    DedupeError, DedupeStore, IdentityHash, Known, MemoryDedupe, RedisConfig, RedisDedupe, RedisMode,
-};
+use recordkeeper::dedupe::{DedupeError, DedupeStore, IdentityHash, Known, MemoryDedupe, RedisDedupe};
 use recordkeeper::event::Digest;
+use recordkeeper::redis::{RedisConfig, RedisMode};
 use recordkeeper::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -152,6 +152,8 @@ impl Deployment {
             .env("RECORDKEEPER_DEAD_LETTERS_TOPIC", &self.dead_letters)
             .env("RECORDKEEPER_ADMIN_LISTEN", "127.0.0.1:0")
             .env("AWS_ENDPOINT_URL_DYNAMODB", &self.dynamodb)
+            // A process that was killed keeps the next one waiting for as long.
+            .env("RECORDKEEPER_REDIS_LOCK_TTL", "1s")
             .env("AWS_REGION", "eu-central-1")
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test")

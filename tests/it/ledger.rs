@@ -22,14 +22,16 @@ pub async fn chains(deployment: &Deployment) -> Vec<Chain> {
     chains_of(deployment, &deployment.group()).await
 }
 
-/// All chains of one group, or of a run that reads again: contiguous from offset zero, and linked.
+/// All chains of one group, or of a run that reads again: contiguous from offset zero, and linked. A chain that was taken over
+/// and the one that goes on count as one.
 pub async fn chains_of(deployment: &Deployment, group: &str) -> Vec<Chain> {
     let prefix = format!("{group}|");
     let mut entries: BTreeMap<String, Vec<Item>> = BTreeMap::new();
     for item in deployment.scan("ledger").await {
         let key = text(&item, "ledger_id").to_owned();
-        if key.starts_with(&prefix) {
-            entries.entry(key).or_default().push(item);
+        if key.starts_with(&prefix) && !item.contains_key("sealed_for") {
+            let (lineage, _) = key.rsplit_once('|').unwrap();
+            entries.entry(lineage.to_owned()).or_default().push(item);
         }
     }
     entries.into_iter().map(|(key, entries)| chain(&key, entries)).collect()
@@ -42,7 +44,10 @@ fn chain(key: &str, mut entries: Vec<Item>) -> Chain {
     let mut outcomes = Vec::new();
     for entry in &entries {
         assert_eq!(text(entry, "from"), at, "{key} has a hole or an overlap");
-        if let Some(previous) = previous {
+        let id = text(entry, "ledger_id");
+        if let Some((of, previous)) = previous
+            && of == id
+        {
             assert_eq!(text(entry, "previous"), previous, "{key} is not linked");
         }
         for run in text(entry, "outcomes").split(' ') {
@@ -51,13 +56,13 @@ fn chain(key: &str, mut entries: Vec<Item>) -> Chain {
             outcomes.extend(std::iter::repeat_n(outcome, count.parse().unwrap()));
         }
         at = text(entry, "to").to_owned();
-        previous = Some(text(entry, "digest").to_owned());
+        previous = Some((id, text(entry, "digest").to_owned()));
     }
     let end = at.strip_prefix('1').map_or(0, |last| last.parse::<u64>().unwrap() + 1);
     assert_eq!(outcomes.len() as u64, end, "{key}: an outcome for each position");
-    // group|cluster|topic|topic id|topic epoch|partition|ledger epoch
+    // group|cluster|topic|topic id|topic epoch|partition
     let parts: Vec<&str> = key.split('|').collect();
-    assert_eq!(parts.len(), 7, "{key}");
+    assert_eq!(parts.len(), 6, "{key}");
     Chain {
         key: parts[1..6].join("|"),
         topic: parts[2].to_owned(),

@@ -16,6 +16,7 @@ mod generate;
 mod group;
 mod hot_index;
 mod ledger;
+mod lock;
 mod log;
 mod manifest;
 mod outages;

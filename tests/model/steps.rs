@@ -452,9 +452,9 @@ impl World {
                 return Some(t);
             }
             let end = position(self.ledger_end(s));
-            match protocol::refused_append(portion.from, "mine", Some((end, "last"))) {
+            match protocol::refused_append(portion.from, "mine", Some((end, "last")), false) {
                 Extended::Found | Extended::Others => lane.pending.attested_to(end),
-                Extended::Nowhere => panic!("refused, and the chain ends where the lane believed"),
+                Extended::Sealed | Extended::Nowhere => panic!("refused, and the chain ends where the lane believed"),
             }
             return Some(t);
         }

@@ -112,7 +112,7 @@ impl Ledger for Seams {
             let end = move |world: &mut World| {
                 let last = world.chains.get(&mine.partition)?.last()?;
                 let digest = last.digest(&mine.key());
-                Some(ChainEnd { position: last.to, digest, nonce: last.nonce.clone() })
+                Some(ChainEnd { position: last.to, digest, nonce: last.nonce.clone(), sealed_by: None })
             };
             call(&self.0, Dependency::Ledger, end).await.ok_or_else(unavailable)
         })

@@ -13,10 +13,13 @@ mod spec;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::engine::Ending;
-use crate::ledger::{Chain, Ledger as _, RunItem};
+use crate::event::Position;
+use crate::ledger::{Chain, Fence, Ledger as _, Opening, RunItem};
+use crate::lock::{Lock, Locks, Taken};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::Purpose;
 use crate::source::kafka::GroupPlace;
@@ -77,17 +80,40 @@ struct Work<'a> {
     purpose: Purpose,
     ranges: Vec<Range>,
     rate: RateArg,
+    /// What keeps others from the same.
+    locks: &'a [Lock<'a>],
 }
 
 impl Work<'_> {
+    /// Each range's chain, in its first epoch, and where it begins.
+    fn chains(&self) -> Vec<(Chain, Position)> {
+        let group: Arc<str> = self.run.ledger_group(self.pipeline.group()).into();
+        let chain = |range: &Range| Chain { group: group.clone(), partition: range.partition.clone(), epoch: 0 };
+        self.ranges.iter().map(|range| (chain(range), range.from)).collect()
+    }
+
+    /// The run's own epoch: the first one where this process began it, or else the next, with the chains of whoever worked on
+    /// it before sealed.
+    async fn take_over(&self) -> anyhow::Result<u32> {
+        let (standing, begun) = again(|| self.dynamo.begin_run(self.pipeline.group(), self.run)).await?;
+        let name = &self.run.name;
+        anyhow::ensure!(standing.spec == self.run.spec, "a run {name} was begun meanwhile, and told other things");
+        if begun {
+            return Ok(0);
+        }
+        let (chains, writer) = (self.chains(), run::writer());
+        match again(|| self.dynamo.take_over(&chains, &writer)).await? {
+            Fence::Token(token) => Ok(token),
+            Fence::Refused(why) => anyhow::bail!("run {name} cannot be taken up: {why}"),
+        }
+    }
+
     /// How many positions each range's chain holds already.
     async fn done_before(&self) -> anyhow::Result<u64> {
-        let group: Arc<str> = self.run.ledger_group(self.pipeline.group()).into();
         let mut done = 0;
-        for range in &self.ranges {
-            let chain = Chain { group: group.clone(), partition: range.partition.clone(), epoch: 0 };
-            let end = again(|| self.dynamo.end(&chain)).await?;
-            done += end.map_or(0, |end| range.from.distance_to(end.position));
+        for (chain, begin) in self.chains() {
+            let Opening { begin: begun, end, .. } = again(|| self.dynamo.opening(&chain)).await?;
+            done += end.map(|end| end.position).or(begun).map_or(0, |end| begin.distance_to(end));
         }
         Ok(done)
     }
@@ -98,7 +124,7 @@ impl Work<'_> {
     ///
     /// What is missing at the start, or cannot be read.
     async fn execute(self, process: &Process, feed: Box<dyn Feed>) -> anyhow::Result<bool> {
-        let Self { settings, pipeline, dynamo, run, .. } = self;
+        let Self { settings, pipeline, dynamo, run, locks, .. } = self;
         let group = pipeline.group();
         let deadline = settings.engine.start_deadline;
         let waiting = ready::wait(settings, dynamo, std::slice::from_ref(pipeline), &process.readiness, &process.stop);
@@ -107,8 +133,7 @@ impl Work<'_> {
             .with_context(|| format!("not ready within {deadline:?}: the log names what is missing"))?;
         let Some(topics) = topics else { return Ok(false) };
         let cache = backends::dedupe(settings, tables::identity(dynamo).await?, &process.metrics)?;
-        let standing = again(|| dynamo.begin_run(group, run)).await?;
-        anyhow::ensure!(standing.spec == run.spec, "a run {} was begun meanwhile, and told other things", run.name);
+        let token = Some(self.take_over().await?);
         let total: u64 = self.ranges.iter().map(Range::len).sum();
         let progress = Progress::new(run, total, self.done_before().await?, process.metrics.clone());
         let beat = process.heartbeats.register("range-reader", BEATS);
@@ -121,17 +146,25 @@ impl Work<'_> {
             topics: &topics,
             cache: &cache,
             group: &ledger_group,
+            token,
             purpose: self.purpose,
             pipelines: 1,
             until_idle: true,
         };
         let coordinator = lanes.start(process, Box::new(source)).await?;
-        let working = coordinator.run(process.stop.clone());
-        let ending = tokio::select! {
-            ending = working => ending,
+        let mut working = std::pin::pin!(coordinator.run(process.stop.clone()));
+        let (ending, overtaken) = tokio::select! {
+            ending = &mut working => (ending, None),
+            holder = overtaken(locks) => {
+                process.stop.cancel();
+                (working.await, Some(holder))
+            }
             never = progress.show() => match never {},
         };
         progress.end();
+        if let Some(holder) = overtaken {
+            anyhow::bail!("{} was taken over by {holder}", run.name);
+        }
         match ending? {
             Ending::Drained if !process.stop.is_cancelled() => {
                 again(|| dynamo.end_run(group, run)).await?;
@@ -143,6 +176,56 @@ impl Work<'_> {
                 process.metrics.alerts.raise(Alert::DrainDeadline, &At::default(), message);
                 Ok(false)
             }
+        }
+    }
+}
+
+/// Keeps other processes from the same kind of runs of these pipelines; nothing where Redis does not answer, or is not used.
+///
+/// # Errors
+///
+/// Where another process has the lock.
+async fn lock_out<'a>(
+    locks: Option<&'a Locks>,
+    kind: &str,
+    pipelines: &[Arc<Pipeline>],
+    stop: &CancellationToken,
+) -> anyhow::Result<Vec<Lock<'a>>> {
+    let Some(locks) = locks else { return Ok(Vec::new()) };
+    let mut ours = Vec::with_capacity(pipelines.len());
+    for pipeline in pipelines {
+        let name = pipeline.name();
+        let lock = format!("{kind}|{name}");
+        let taken = tokio::select! {
+            taken = locks.take(&lock) => taken,
+            () = stop.cancelled() => anyhow::bail!("told to stop"),
+        };
+        match taken {
+            Taken::Ours(lock) => ours.push(lock),
+            Taken::Held(holder) => {
+                anyhow::bail!("a {kind} of pipeline {name} is under way in {holder}: wait until it ends, or stop it")
+            }
+            Taken::Unknown(why) => {
+                tracing::warn!("no lock: nothing keeps another process from a {kind} of pipeline {name}: redis: {why}");
+            }
+        }
+    }
+    Ok(ours)
+}
+
+/// Keeps these locks, and ends only when somebody else has one of them: who.
+async fn overtaken(locks: &[Lock<'_>]) -> String {
+    if locks.is_empty() {
+        std::future::pending::<()>().await;
+    }
+    futures::future::select_all(locks.iter().map(|lock| Box::pin(lock.keep()))).await.0
+}
+
+/// Gives locks back; one that is not answered ends by itself.
+async fn unlock(locks: Vec<Lock<'_>>) {
+    for lock in locks {
+        if let Err(unanswered) = lock.release().await {
+            tracing::info!("a lock ends by itself: redis: {unanswered}");
         }
     }
 }

@@ -8,27 +8,32 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::outside::{again, places};
+use crate::cli::run::Process;
 use crate::cli::{EXIT_USAGE, GlobalArgs, backends, check, run, show, wrong};
 use crate::config::Settings;
 use crate::event::{Position, Reason};
 use crate::ledger::{Chain, Fills, Ledger as _, RunItem};
+use crate::lock::Lock;
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::{Effects, Purpose};
 use crate::source::kafka::{GroupPlace, KafkaRanges};
 use crate::source::range::Range;
-use crate::store::dynamodb::Dynamo;
+use crate::store::dynamodb::{Dynamo, tables};
 
 use super::args::{LetterFilter, RedriveArgs};
 use super::corrections::Corrections;
 use super::letters::{Found, Letters, Place, Resolved, Selection, look};
 use super::list::shown;
 use super::spec::RangeSpec;
-use super::{Work, as_they_stand, find_run, name_of, say_unfinished};
+use super::{Work, as_they_stand, find_run, lock_out, name_of, overtaken, say_unfinished, unlock};
 
 /// The kind of these runs.
 const KIND: &str = "redrive";
 /// Entries of one page of a run's ledger.
 const ENTRIES_PAGE: usize = 100;
+
+/// Said where no letter is left.
+const NOTHING: &[u8] = b"nothing to redrive\n";
 
 /// What a redrive was told, as it stands in the ledger table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,23 +116,92 @@ pub(super) async fn redrive(global: &GlobalArgs, args: &RedriveArgs) -> Result<E
     };
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
     let name = name_of(args.again.run.as_ref());
+    let pipelines: Vec<Arc<Pipeline>> = pipelines.into_iter().map(Arc::new).collect();
+    let planning = plan_all(args, &name, settings, &pipelines, &dynamo, &corrections);
+    if !args.execute {
+        let planned = match planning.await? {
+            Ok(planned) => planned,
+            Err(what) => return wrong(what),
+        };
+        show(if planned.is_empty() { NOTHING } else { b"nothing was changed: --execute does it\n" })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let process = run::start_process(&loaded)?;
+    let locks = backends::locks(settings, tables::identity(&dynamo).await?, run::writer(), &process.metrics)?;
+    let ours = lock_out(locks.as_ref(), KIND, &pipelines, &process.stop).await?;
+    // Only now: what another redrive did with the letters is known.
+    let planned = tokio::select! {
+        planned = planning => planned,
+        holder = overtaken(&ours) => anyhow::bail!("redrive {name} was taken over by {holder}"),
+    };
+    let ended = match planned? {
+        Ok(planned) => execute(args, settings, &dynamo, &process, planned, &ours).await,
+        Err(what) => wrong(what),
+    };
+    unlock(ours).await;
+    ended
+}
+
+/// Tries letters again, one pipeline's after the other's.
+async fn execute(
+    args: &RedriveArgs,
+    settings: &Settings,
+    dynamo: &Dynamo,
+    process: &Process,
+    planned: Vec<Planned>,
+    locks: &[Lock<'_>],
+) -> anyhow::Result<ExitCode> {
+    if planned.is_empty() {
+        show(NOTHING)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for Planned { pipeline, run, ranges, selection, .. } in planned {
+        writeln!(std::io::stderr().lock(), "redrive {}: {} letters", run.name, selection.chosen.len())?;
+        let feed = connect(settings, &pipeline, ranges.clone())?;
+        let work = Work {
+            settings,
+            pipeline: &pipeline,
+            dynamo,
+            run: &run,
+            purpose: Purpose::Repair(Effects::All),
+            ranges,
+            rate: args.again.rate,
+            locks,
+        };
+        if !work.execute(process, Box::new(Letters { feed, selection: Arc::new(selection) })).await? {
+            say_unfinished(process, "redrive --execute", &run)?;
+        }
+    }
+    run::show_summary(process, Some(args.again.summary))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be done in each pipeline, shown to the user; the inner error is the user's.
+async fn plan_all(
+    args: &RedriveArgs,
+    name: &str,
+    settings: &Settings,
+    pipelines: &[Arc<Pipeline>],
+    dynamo: &Dynamo,
+    corrections: &Corrections,
+) -> anyhow::Result<Result<Vec<Planned>, String>> {
     // Shared by the pipelines.
     let mut left = args.filter.count.unwrap_or(u64::MAX);
     let (mut planned, mut any_resumed) = (Vec::new(), false);
     for pipeline in pipelines {
-        match plan(args, &name, settings, Arc::new(pipeline), &dynamo, &corrections, &mut left).await? {
+        match plan(args, name, settings, pipeline.clone(), dynamo, corrections, &mut left).await? {
             Ok((one, resumed)) => {
                 planned.extend(one);
                 any_resumed |= resumed;
             }
-            Err(what) => return wrong(what),
+            Err(what) => return Ok(Err(what)),
         }
     }
     let named: HashSet<&String> = planned.iter().flat_map(|one| one.selection.corrected.keys()).collect();
     // Of a run that was begun some may be recorded by now.
     let unknown = corrections.by_origin.keys().find(|origin| !any_resumed && !named.contains(origin));
     if let Some(origin) = unknown {
-        return wrong(format!("--corrected: no open dead letter has the origin {origin}"));
+        return Ok(Err(format!("--corrected: no open dead letter has the origin {origin}")));
     }
     show(shown(&planned.iter().flat_map(|one| &one.found.letters).collect::<Vec<_>>(), 20).as_bytes())?;
     let spent: usize = planned.iter().map(|one| one.selection.spent.len()).sum();
@@ -136,33 +210,7 @@ pub(super) async fn redrive(global: &GlobalArgs, args: &RedriveArgs) -> Result<E
         show(format!("{spent} of them were tried {most} times or more and stay where they are\n").as_bytes())?;
     }
     planned.retain(|one| !one.selection.chosen.is_empty());
-    if planned.is_empty() {
-        show(b"nothing to redrive\n")?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if !args.execute {
-        show(b"nothing was changed: --execute does it\n")?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let process = run::start_process(&loaded)?;
-    for Planned { pipeline, run, ranges, selection, .. } in planned {
-        writeln!(std::io::stderr().lock(), "redrive {}: {} letters", run.name, selection.chosen.len())?;
-        let feed = connect(settings, &pipeline, ranges.clone())?;
-        let work = Work {
-            settings,
-            pipeline: &pipeline,
-            dynamo: &dynamo,
-            run: &run,
-            purpose: Purpose::Repair(Effects::All),
-            ranges,
-            rate: args.again.rate,
-        };
-        if !work.execute(&process, Box::new(Letters { feed, selection: Arc::new(selection) })).await? {
-            say_unfinished(&process, "redrive --execute", &run)?;
-        }
-    }
-    run::show_summary(&process, Some(args.again.summary))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(Ok(planned))
 }
 
 /// One pipeline's part, and whether its run was begun before; no part where that is done. The inner error is the user's.
@@ -320,14 +368,19 @@ pub(super) async fn resolved(
     {
         let ledger_group: Arc<str> = run.ledger_group(group).into();
         for range in ranges {
-            let chain = Chain { group: ledger_group.clone(), partition: range.partition.clone(), epoch: 0 };
-            let mut after = Position::Begin;
-            loop {
-                let entries = again(|| dynamo.entries(&chain, after, ENTRIES_PAGE)).await?;
-                entries.iter().for_each(|entry| filled.merge(&entry.fills));
-                match entries.last() {
-                    Some(last) => after = last.to,
-                    None => break,
+            let first = Chain { group: ledger_group.clone(), partition: range.partition.clone(), epoch: 0 };
+            // Each taking up of the run began another epoch.
+            let latest = again(|| dynamo.opening(&first)).await?.epoch;
+            for epoch in 0..=latest {
+                let chain = Chain { epoch, ..first.clone() };
+                let mut after = Position::Begin;
+                loop {
+                    let entries = again(|| dynamo.entries(&chain, after, ENTRIES_PAGE)).await?;
+                    entries.iter().for_each(|entry| filled.merge(&entry.fills));
+                    match entries.last() {
+                        Some(last) => after = last.to,
+                        None => break,
+                    }
                 }
             }
         }

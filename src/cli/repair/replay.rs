@@ -18,12 +18,12 @@ use crate::pipeline::{Pipeline, Prepared, delivery};
 use crate::source::archive::{ArchiveFile, ArchiveFiles};
 use crate::source::kafka::{GroupPlace, KafkaRanges};
 use crate::source::range::{Feed, Range, RangeSource, read_all};
-use crate::store::dynamodb::Dynamo;
+use crate::store::dynamodb::{Dynamo, tables};
 
 use super::args::{EffectsArg, ReplayArgs};
 use super::diff::diff;
 use super::spec::RangeSpec;
-use super::{Work, as_they_stand, find_run, name_of, say_unfinished};
+use super::{Work, as_they_stand, find_run, lock_out, name_of, say_unfinished, unlock};
 
 /// The kind of these runs.
 const KIND: &str = "replay";
@@ -91,6 +91,8 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
         writeln!(std::io::stderr().lock(), "{requests} creation requests go out again, under their ids")?;
     }
     let Planned { pipeline, run, effects, ranges, .. } = planned;
+    let locks = backends::locks(settings, tables::identity(&dynamo).await?, run::writer(), &process.metrics)?;
+    let ours = lock_out(locks.as_ref(), KIND, std::slice::from_ref(&pipeline), &process.stop).await?;
     let positions: u64 = ranges.iter().map(Range::len).sum();
     writeln!(std::io::stderr().lock(), "replay {}: {positions} positions", run.name)?;
     let work = Work {
@@ -101,8 +103,11 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
         purpose: Purpose::Repair(effects),
         ranges,
         rate: args.again.rate,
+        locks: &ours,
     };
-    if !work.execute(&process, feed).await? {
+    let ended = work.execute(&process, feed).await;
+    unlock(ours).await;
+    if !ended? {
         say_unfinished(&process, KIND, &run)?;
     }
     run::show_summary(&process, Some(args.again.summary))?;

@@ -40,6 +40,8 @@ section! {
         key_prefix: String = "recordkeeper";
         /// How long an id is known. It has to cover redelivery, not history: DynamoDB judges what is no longer known.
         ttl: Duration = "1h" ["1s"..="30d"];
+        /// How long a lock outlives its holder: `replay`, `redrive` and `tables create` hold one, so that two processes do not do the same thing at once.
+        lock_ttl: Duration = "15s" ["1s"..="10m"];
         /// Connections that calls are spread over; each carries many calls at once.
         connections: NonZeroUsize = "2" ["1"..="256"];
         /// How long a call may take before its ids count as unknown.

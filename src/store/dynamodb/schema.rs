@@ -133,6 +133,7 @@ const LEDGER: &[Attribute] = &[
     may("record_count", Kind::Number),
     may("records", Kind::Text),
     may("revision", Kind::Text),
+    may("sealed_for", Kind::Number),
     may("shards_read", Kind::Number),
     may("shards_write", Kind::Number),
     may("spec", Kind::Text),

@@ -4,7 +4,7 @@ use crate::event::Reason;
 use crate::store::dynamodb::Table;
 use crate::telemetry::{Alert, Dependency, Guarded};
 
-use super::labels::{Append, CallResult, End, LookUp, Operation, Rebalance, Remembered, Stage, names};
+use super::labels::{Append, CallResult, End, LockCall, LookUp, Operation, Rebalance, Remembered, Stage, names};
 
 /// A metric with all of its series.
 #[derive(Debug)]
@@ -108,6 +108,8 @@ families! {
         "Positions that stand in a ledger entry of this instance.";
     LEDGER_APPENDS = "recordkeeper_ledger_appends_total", Kind::Counter, "appends", [closed("result", names::<Append>)],
         "Appends to the ledger by result.";
+    LOCK_CALLS = "recordkeeper_lock_calls_total", Kind::Counter, "calls", [closed("result", names::<LockCall>)],
+        "Calls about a lock by result.";
     BATCH_SECONDS = "recordkeeper_batch_seconds", Kind::Histogram(SECONDS), "seconds", [closed("stage", names::<Stage>)],
         "Time that a batch spent in a stage.";
     STORE_CALLS = "recordkeeper_store_calls_total", Kind::Counter, "calls", [closed("operation", names::<Operation>), closed("result", names::<CallResult>)],

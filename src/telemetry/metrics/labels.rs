@@ -68,8 +68,28 @@ closed_label! {
         Found = "found",
         /// Another writer extended the chain first.
         Refused = "refused",
+        /// Another process took the chain over.
+        Fenced = "fenced",
         /// No answer, or one to try again after.
         Retried = "retried",
+    }
+}
+
+closed_label! {
+    /// What became of calls about a lock.
+    LockCall {
+        /// It is ours now.
+        Taken = "taken",
+        /// It is somebody else's.
+        Held = "held",
+        /// It stays ours for another while.
+        Renewed = "renewed",
+        /// It is not ours any more.
+        Lost = "lost",
+        /// It was ours and is free now.
+        Released = "released",
+        /// No answer: whether it is ours is unknown.
+        Unanswered = "unanswered",
     }
 }
 

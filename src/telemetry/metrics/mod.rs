@@ -24,7 +24,7 @@ use exposition::Exposition;
 pub use catalogue::reference;
 pub use handles::{CounterGrid, Counters, DedupeMetrics, Gauge, Timers};
 pub(crate) use labels::closed_label;
-pub use labels::{Append, CallResult, ClosedLabel, End, LookUp, Operation, Rebalance, Remembered, Stage};
+pub use labels::{Append, CallResult, ClosedLabel, End, LockCall, LookUp, Operation, Rebalance, Remembered, Stage};
 pub use partitions::{PartitionReading, Partitions};
 
 /// The version of this build.
@@ -51,6 +51,8 @@ pub struct Metrics {
     pub dedupe: DedupeMetrics,
     /// Appends to the ledger.
     pub ledger_appends: Counters<Append>,
+    /// Calls about locks.
+    pub lock_calls: Counters<LockCall>,
     /// Time in the stages of a batch.
     pub stages: Timers<Stage>,
     /// Calls to the store.
@@ -88,6 +90,7 @@ impl Metrics {
             alerts,
             dedupe: DedupeMetrics::register(&recorder),
             ledger_appends: Counters::register(&recorder, &catalogue::LEDGER_APPENDS),
+            lock_calls: Counters::register(&recorder, &catalogue::LOCK_CALLS),
             stages: Timers::register(&recorder, &catalogue::BATCH_SECONDS),
             store_calls: CounterGrid::register(&recorder, &catalogue::STORE_CALLS),
             store_call_seconds: Timers::register(&recorder, &catalogue::STORE_CALL_SECONDS),

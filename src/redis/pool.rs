@@ -15,7 +15,7 @@ const FAILURES_OF_ONE: u32 = 3;
 
 /// One connection; clones share it.
 #[derive(Clone)]
-pub(super) enum Connection {
+pub(crate) enum Connection {
     Single(MultiplexedConnection),
     Cluster(ClusterConnection),
 }

@@ -17,7 +17,7 @@ pub enum RedisMode {
     Cluster,
 }
 
-/// All that [`super::RedisDedupe`] needs to know. Its `Debug` shows no secret.
+/// All that is to be known of it. Its `Debug` shows no secret.
 #[derive(Clone)]
 pub struct RedisConfig {
     /// `redis://host:port` or `rediss://host:port` (TLS): one in single mode, one or more seed nodes in cluster mode.
