@@ -4,16 +4,15 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use crate::source::archive::{Compression, write_line};
-use crate::source::kafka::{GroupPlace, KafkaRanges};
+use crate::source::kafka::KafkaRanges;
 use crate::source::range::{Range, read_all};
 
-use super::outside::{of_topic, ranges};
+use super::outside::{group_place, of_topic, ranges};
 use super::{EXIT_USAGE, GlobalArgs, PlaceArg, backends, check, show, wrong};
 
 /// Arguments of `archive`.
@@ -72,8 +71,7 @@ pub async fn archive(global: &GlobalArgs, args: &ArchiveArgs) -> Result<ExitCode
         Ok(pipeline) => pipeline,
         Err(what) => return wrong(what),
     };
-    let connection = backends::kafka_connection(settings);
-    let group = Arc::new(GroupPlace::connect(&connection, pipeline.group()).map_err(anyhow::Error::msg)?);
+    let group = group_place(settings, pipeline)?;
     let ranges = match ranges(&group, &args.topic, &args.partition, args.from, args.to).await? {
         Ok(ranges) => ranges,
         Err(what) => return wrong(what),

@@ -77,6 +77,7 @@ pub fn kafka_source(
         connection: kafka_connection(settings),
         group: pipeline.group().to_owned(),
         topics: pipeline.topics().to_vec(),
+        topic_epochs: pipeline.topic_epochs().clone(),
         start: match pipeline.start() {
             Start::Earliest => StartPolicy::Earliest,
             Start::Latest => StartPolicy::Latest,

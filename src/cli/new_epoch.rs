@@ -10,7 +10,7 @@ use crate::pipeline::protocol;
 use crate::source::kafka::{GroupPlace, Place};
 use crate::store::dynamodb::Dynamo;
 
-use super::outside::{again, blocking, check_reason, of_topic};
+use super::outside::{again, blocking, check_reason, group_place, of_topic};
 use super::{EXIT_USAGE, GlobalArgs, NewEpochArgs, backends, check, run, show, wrong};
 
 /// Entries that are read at a time.
@@ -42,8 +42,7 @@ pub async fn new_epoch(global: &GlobalArgs, args: &NewEpochArgs) -> Result<ExitC
         Err(what) => return wrong(what),
     };
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
-    let group = GroupPlace::connect(&backends::kafka_connection(settings), pipeline.group());
-    let group = Arc::new(group.map_err(anyhow::Error::msg)?);
+    let group = group_place(settings, pipeline)?;
     let planned = match plan(args, pipeline.group(), &dynamo, &group).await? {
         Ok(planned) => planned,
         Err(what) => return wrong(what),

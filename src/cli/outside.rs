@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::config::Settings;
 use crate::event::Position;
 use crate::guard::Backoff;
 use crate::pipeline::Pipeline;
@@ -12,7 +13,7 @@ use crate::source::kafka::{GroupPlace, Place};
 use crate::source::range::Range;
 use crate::store::Retry;
 
-use super::PlaceArg;
+use super::{PlaceArg, backends};
 
 /// How often a call that may pass is made.
 const TRIES: u32 = 8;
@@ -29,6 +30,16 @@ pub(super) fn of_topic<'a>(pipelines: &'a [Pipeline], topic: &str) -> Result<&'a
             Err(format!("{} and {} read topic {topic}: name one with --pipeline", one.name(), other.name()))
         }
     }
+}
+
+/// A look at the pipeline's group from outside.
+///
+/// # Errors
+///
+/// Wrong settings.
+pub(super) fn group_place(settings: &Settings, pipeline: &Pipeline) -> anyhow::Result<Arc<GroupPlace>> {
+    let (connection, epochs) = (backends::kafka_connection(settings), pipeline.topic_epochs().clone());
+    GroupPlace::connect(&connection, pipeline.group(), epochs).map(Arc::new).map_err(anyhow::Error::msg)
 }
 
 /// A reason that a person gives stays in the ledger.

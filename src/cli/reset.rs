@@ -10,7 +10,7 @@ use crate::pipeline::protocol::{self, Extended, Move};
 use crate::source::kafka::{GroupPlace, Place};
 use crate::store::dynamodb::{Dynamo, stored_now};
 
-use super::outside::{again, blocking, check_reason, of_topic, places, positions};
+use super::outside::{again, blocking, check_reason, group_place, of_topic, places, positions};
 use super::{EXIT_USAGE, GlobalArgs, PlaceArg, ResetArgs, backends, check, run, show, table, wrong};
 
 /// One partition, and what is to happen to it.
@@ -37,9 +37,7 @@ pub async fn reset(global: &GlobalArgs, args: &ResetArgs) -> Result<ExitCode, an
         Err(what) => return wrong(what),
     };
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
-    let group = Arc::new(
-        GroupPlace::connect(&backends::kafka_connection(settings), pipeline.group()).map_err(anyhow::Error::msg)?,
-    );
+    let group = group_place(settings, pipeline)?;
     let planned = match plan(args, pipeline, &dynamo, &group).await? {
         Ok(planned) => planned,
         Err(what) => return wrong(what),

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::audit::{Finding, Findings, Kind, Suspect};
@@ -10,7 +9,7 @@ use crate::config::Settings;
 use crate::event::{Position, Record};
 use crate::ledger::Chain;
 use crate::pipeline::{Pipeline, Prepared, delivery};
-use crate::source::kafka::{GroupPlace, KafkaRanges};
+use crate::source::kafka::KafkaRanges;
 use crate::source::range::{Range, RangeSource};
 use crate::source::{RawBatch, Source as _, SourceEvent};
 use crate::store::Retry;
@@ -18,7 +17,7 @@ use crate::store::dynamodb::Dynamo;
 use crate::telemetry::Heartbeats;
 
 use super::backends;
-use super::outside::{again, blocking};
+use super::outside::{again, blocking, group_place};
 
 /// How long the source may take for its next messages.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -59,8 +58,7 @@ async fn compare_one(
     let Ok(number) = chain.partition.name.parse::<i32>() else {
         return Ok(Err("its partition is none of Kafka".to_owned()));
     };
-    let group = GroupPlace::connect(&backends::kafka_connection(settings), &chain.group).map_err(anyhow::Error::msg)?;
-    let group = Arc::new(group);
+    let group = group_place(settings, pipeline)?;
     let place = match blocking(&group, move |group| group.places(&topic, &[number])).await {
         Ok(places) => places.into_iter().next().filter(|place| place.partition == chain.partition),
         Err(error) => return Ok(Err(format!("{error:#}"))),

@@ -7,9 +7,10 @@ use futures::TryFutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::event::{Digest, Outcome, Position};
+use crate::event::{Digest, Outcome, Partition, Position};
 use crate::ledger::{Chain, StartItem};
-use crate::pipeline::{Again, Parts, Pending, ask, protocol};
+use crate::pipeline::protocol::{self, Purpose};
+use crate::pipeline::{Again, Parts, Pending, ask};
 use crate::source::Assignment;
 use crate::store::Retry;
 use crate::telemetry::{Alert, At};
@@ -59,6 +60,15 @@ pub(super) async fn open(
         (None, Some(begin)) => (begin, Digest::of(b"")),
         (None, None) => (first_end(&parts, &chain, assignment, outbox).await?, Digest::of(b"")),
     };
+    let checkpoint = match assignment.checkpoint {
+        Some(checkpoint) if checkpoint > ledger_end => {
+            let item = ask_ledger(&parts, || parts.ledger.find_start_item(&chain)).await?;
+            // Under this name the group had a place in another log before, and the cluster may still tell of it.
+            let replaced = item.is_some_and(|item| item.starts.is_empty());
+            Some(checkpoint).filter(|_| !replaced)
+        }
+        other => other,
+    };
     // Whoever had the partition before may have read on since the source looked at the log, so it looks again.
     let log_end = match assignment.log_end {
         earlier if ledger_end > earlier => {
@@ -66,22 +76,23 @@ pub(super) async fn open(
         }
         earlier => earlier,
     };
-    if let Some(named) = protocol::beyond_log(assignment.checkpoint, ledger_end, log_end) {
+    if let Some(named) = protocol::beyond_log(checkpoint, ledger_end, log_end) {
+        let (named, end) = (named.next_offset(), log_end.next_offset());
         let reason = format!(
-            "not read: ledger or checkpoint name {named}, the log ends at {log_end}. The topic was made anew or its log was \
-             truncated; give the pipeline's source another topic epoch"
+            "not read: ledger or checkpoint stand at offset {named}, the log ends at offset {end}: it was truncated, or replaced \
+             where there are no topic ids. Give the topic its next epoch in source.kafka.topic_epochs"
         );
         alerts.raise(Alert::LogBehindLedger, &at, &reason);
         return Some(Opened::Unread(format!("{partition} is {reason}")));
     }
-    let ledger_begin = match assignment.checkpoint {
+    let ledger_begin = match checkpoint {
         Some(checkpoint) if checkpoint < ledger_end => {
             let first = ask_ledger(&parts, || parts.ledger.entries(&chain, Position::Begin, 1)).await?;
             first.first().map_or(ledger_end, |entry| entry.from)
         }
         _ => ledger_end,
     };
-    let start = protocol::lane_start(assignment.checkpoint, ledger_begin, ledger_end, assignment.log_start);
+    let start = protocol::lane_start(checkpoint, ledger_begin, ledger_end, assignment.log_start);
     if let Some(checkpoint) = start.reset_ignored {
         let (side, edge) = if checkpoint > ledger_end {
             ("above where the ledger ends", ledger_end)
@@ -115,15 +126,38 @@ async fn first_end(
     let item = match ask_ledger(parts, || parts.ledger.find_start_item(chain)).await? {
         Some(item) => item,
         None => {
-            let survey = |reply| FromWorker::Survey { partition: partition.clone(), reply };
-            let surveys = ask_source(parts, outbox, survey).await?;
-            let starts = surveys.iter().map(|survey| (survey.partition.name.clone(), survey.start)).collect();
-            let proposed = StartItem { starts };
+            let proposed = match replaces_another(parts, chain).await? {
+                true => StartItem::default(),
+                false => {
+                    let survey = |reply| FromWorker::Survey { partition: partition.clone(), reply };
+                    let surveys = ask_source(parts, outbox, survey).await?;
+                    let starts = surveys.iter().map(|survey| (survey.partition.name.clone(), survey.start));
+                    StartItem { starts: starts.collect() }
+                }
+            };
             ask_ledger(parts, || parts.ledger.start_item(chain, &proposed)).await?
         }
     };
     let found = item.starts.iter().find(|(name, _)| *name == partition.name).map(|(_, start)| *start);
     Some(protocol::chain_begin(found, assignment.log_start))
+}
+
+/// Whether the topic's log replaced another one that the group read under this name; an alert went out then. A run that reads
+/// again names its logs itself.
+async fn replaces_another(parts: &Parts, chain: &Chain) -> Option<bool> {
+    if parts.purpose != Purpose::Live {
+        return Some(false);
+    }
+    let replaces = ask_ledger(parts, || parts.ledger.begin_log(chain)).await?;
+    if replaces {
+        let Partition { topic, topic_id, epoch, .. } = &*chain.partition;
+        let message = format_args!(
+            "the topic was made anew (id {topic_id}, topic epoch {epoch}): it is read from its beginning, whatever the group's \
+             checkpoints say; what nobody read of the earlier one is gone"
+        );
+        parts.metrics.alerts.raise(Alert::TopicRecreated, &At { topic: Some(topic), ..At::default() }, message);
+    }
+    Some(replaces)
 }
 
 /// Asks the ledger until it answers.

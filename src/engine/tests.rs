@@ -447,7 +447,7 @@ async fn a_log_that_ends_below_its_ledger_is_not_read_and_seen_in_readiness() {
     let world = World::new(0, LONG, &[]);
     holding(&world, 0..200);
     world.tell(looked_at_early(None, 150));
-    while !world.unready().iter().any(|reason| reason.contains("another topic epoch")) {
+    while !world.unready().iter().any(|reason| reason.contains("its next epoch in source.kafka.topic_epochs")) {
         tokio::task::yield_now().await;
     }
     world.revoke("a").await.unwrap();

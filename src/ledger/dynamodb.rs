@@ -8,7 +8,7 @@ use super::fence::{self, Seal, split_seal};
 use super::standing::{BROKEN, EPOCH, read_epoch};
 use super::{Appended, Chain, ChainEnd, Entry, Fills, Kept, Ledger, Opening, Order, Outcomes, StartItem};
 use crate::event::ids::escape_into;
-use crate::event::{Digest, FORMAT, Position, SetDigest};
+use crate::event::{Digest, FORMAT, Partition, Position, SetDigest};
 use crate::store::dynamodb::read::{Query, Range};
 use crate::store::dynamodb::{Answer, Attributes, Dynamo, Item, StoreTrouble, Table, Value, stored_now};
 use crate::store::{Retry, RetryCause};
@@ -17,8 +17,10 @@ use crate::store::{Retry, RetryCause};
 const START_FROM: &str = "0";
 /// In front of a start item's key.
 const START: &str = "start#";
+/// In front of a group's and topic's key: the logs that the group read under the topic's name.
+const LOG: &str = "log#";
 /// In front of the keys of what is neither an entry nor a start item.
-const ASIDE: [&str; 4] = ["order#", "meta#", "run#", "dismissed#"];
+const ASIDE: [&str; 5] = ["order#", "meta#", "run#", "dismissed#", LOG];
 
 impl Ledger for Dynamo {
     fn end<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Option<ChainEnd>, Retry>> {
@@ -93,6 +95,31 @@ impl Ledger for Dynamo {
             // Whoever was first: what stands counts.
             let standing = self.find_start_item(chain).await?;
             standing.ok_or_else(|| unanswered("the start item came and went"))
+        })
+    }
+
+    fn begin_log<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<bool, Retry>> {
+        Box::pin(async move {
+            let Partition { cluster, topic, topic_id, epoch, .. } = &*chain.partition;
+            let mut key = LOG.to_owned();
+            escape_into(&mut key, &chain.group);
+            for part in [cluster, topic] {
+                key.push('|');
+                escape_into(&mut key, part);
+            }
+            let mut log = String::new();
+            escape_into(&mut log, topic_id);
+            log.push_str(&format!("|{epoch}"));
+            self.put_aside(vec![
+                ("created_at", Value::Text(stored_now())),
+                ("format", Value::Number(FORMAT.to_string())),
+                ("from", Value::Text(log.clone())),
+                ("ledger_id", Value::Text(key.clone())),
+            ])
+            .await?;
+            // Two tell whether there is another one.
+            let logs = self.ledger_items(&key, None, false, 2).await?;
+            Ok(logs.iter().any(|item| item.get("from").and_then(Value::text) != Some(&log)))
         })
     }
 

@@ -109,9 +109,10 @@ pub struct ChainEnd {
 }
 
 /// Where a group began on a topic: one item a group and topic, first writer wins.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StartItem {
-    /// The partitions of that moment by name, and where each one's chain begins.
+    /// The partitions of that moment by name, and where each one's chain begins. None at all where the topic's log replaced
+    /// another one: its partitions are read from where their logs begin.
     pub starts: Vec<(String, Position)>,
 }
 
@@ -223,6 +224,12 @@ pub trait Ledger: Send + Sync {
     /// Inserts the start item unless there is one, and returns the one that stands. The partition gives cluster, topic,
     /// topic id and epoch; its name does not matter.
     fn start_item<'a>(&'a self, chain: &'a Chain, proposed: &'a StartItem) -> BoxFuture<'a, Result<StartItem, Retry>>;
+
+    /// Writes down that the group reads this log of the topic; true where it read another one under the topic's name before.
+    /// A ledger that knows one log of each topic only has the default.
+    fn begin_log<'a>(&'a self, _chain: &'a Chain) -> BoxFuture<'a, Result<bool, Retry>> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
 
     /// The start item, if there is one.
     fn find_start_item<'a>(&'a self, chain: &'a Chain) -> BoxFuture<'a, Result<Option<StartItem>, Retry>>;

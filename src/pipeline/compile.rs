@@ -1,6 +1,6 @@
 //! A pipeline ready to run: schemas compiled, routes found by topic.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -115,6 +115,11 @@ impl Pipeline {
     /// How the group's members share partitions.
     pub fn protocol(&self) -> Protocol {
         self.source.protocol
+    }
+
+    /// Of topics whose log was replaced where no topic id says so: which one it is.
+    pub fn topic_epochs(&self) -> &BTreeMap<String, u32> {
+        &self.source.topic_epochs
     }
 
     /// Sixteen hex digits over all routes and their schemas.

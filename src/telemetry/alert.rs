@@ -27,8 +27,10 @@ closed_label! {
         HeadsUnpublished = "heads_unpublished",
         /// A checkpoint was moved by a tool beyond what the ledger holds, and is not followed.
         IgnoredReset = "ignored_reset",
-        /// The log ends below what the ledger or the checkpoint says: the topic was made anew, or truncated.
+        /// The log ends below what the ledger or the checkpoint says: it was truncated, or replaced where there are no topic ids.
         LogBehindLedger = "log_behind_ledger",
+        /// A topic was made anew under its old name: it is read from its beginning.
+        TopicRecreated = "topic_recreated",
         /// The log lost positions before they were read.
         RetentionGap = "retention_gap",
         /// A dependency gives no answer.

@@ -24,6 +24,7 @@ mod poison;
 mod policies;
 mod redelivery;
 mod redrive;
+mod replaced_log;
 mod replay;
 mod reset;
 #[allow(dead_code)]

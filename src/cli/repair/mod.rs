@@ -22,13 +22,12 @@ use crate::ledger::{Chain, Fence, Ledger as _, Opening, RunItem};
 use crate::lock::{Lock, Locks, Taken};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::Purpose;
-use crate::source::kafka::GroupPlace;
 use crate::source::range::{Feed, Range, RangeSource};
 use crate::store::dynamodb::{Dynamo, tables};
 use crate::telemetry::{Alert, At};
 
 use super::lanes::Lanes;
-use super::outside::{again, places};
+use super::outside::{again, group_place, places};
 use super::run::{self, BEATS, Process};
 use super::{backends, ready};
 use args::{RateArg, RunName};
@@ -56,8 +55,7 @@ async fn find_run(dynamo: &Dynamo, pipeline: &Pipeline, kind: &str, name: &str) 
 ///
 /// What is in the way: the topic was made anew, or is gone.
 async fn as_they_stand(settings: &Settings, pipeline: &Pipeline, ranges: Vec<Range>) -> anyhow::Result<Vec<Range>> {
-    let connection = backends::kafka_connection(settings);
-    let group = Arc::new(GroupPlace::connect(&connection, pipeline.group()).map_err(anyhow::Error::msg)?);
+    let group = group_place(settings, pipeline)?;
     let mut now = Vec::with_capacity(ranges.len());
     for range in ranges {
         let number = range.partition.name.parse().with_context(|| format!("{} is no partition", range.partition))?;

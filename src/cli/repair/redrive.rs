@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::outside::{again, places};
+use crate::cli::outside::{again, group_place, places};
 use crate::cli::run::Process;
 use crate::cli::{EXIT_USAGE, GlobalArgs, backends, check, run, show, wrong};
 use crate::config::Settings;
@@ -16,7 +16,7 @@ use crate::ledger::{Chain, Fills, Ledger as _, RunItem};
 use crate::lock::Lock;
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::{Effects, Purpose};
-use crate::source::kafka::{GroupPlace, KafkaRanges};
+use crate::source::kafka::KafkaRanges;
 use crate::source::range::Range;
 use crate::store::dynamodb::{Dynamo, tables};
 
@@ -309,8 +309,7 @@ async fn plan(
 ///
 /// What is in the way.
 pub(super) async fn whole_topic(settings: &Settings, pipeline: &Pipeline) -> anyhow::Result<Vec<Range>> {
-    let connection = backends::kafka_connection(settings);
-    let group = Arc::new(GroupPlace::connect(&connection, pipeline.group()).map_err(anyhow::Error::msg)?);
+    let group = group_place(settings, pipeline)?;
     let places = places(&group, &settings.general.dead_letters_topic, &[]).await?.map_err(anyhow::Error::msg)?;
     let range = |place: crate::source::kafka::Place| Range {
         partition: place.partition,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::outside::{of_topic, ranges};
+use crate::cli::outside::{group_place, of_topic, ranges};
 use crate::cli::run::BEATS;
 use crate::cli::{EXIT_USAGE, GlobalArgs, PlaceArg, backends, check, run, wrong};
 use crate::config::Settings;
@@ -16,7 +16,7 @@ use crate::ledger::RunItem;
 use crate::pipeline::protocol::{Effects, Purpose};
 use crate::pipeline::{Pipeline, Prepared, delivery};
 use crate::source::archive::{ArchiveFile, ArchiveFiles};
-use crate::source::kafka::{GroupPlace, KafkaRanges};
+use crate::source::kafka::KafkaRanges;
 use crate::source::range::{Feed, Range, RangeSource, read_all};
 use crate::store::dynamodb::{Dynamo, tables};
 
@@ -179,8 +179,7 @@ async fn plan(
         )));
     }
     let ranges = if files.is_empty() {
-        let connection = backends::kafka_connection(settings);
-        let group = Arc::new(GroupPlace::connect(&connection, pipeline.group()).map_err(anyhow::Error::msg)?);
+        let group = group_place(settings, &pipeline)?;
         let (from, to) = (args.from.unwrap_or(PlaceArg::Earliest), args.to.unwrap_or(PlaceArg::Latest));
         match ranges(&group, &topic, &args.partition, from, to).await? {
             Ok(ranges) => ranges,

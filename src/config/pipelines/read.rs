@@ -1,5 +1,6 @@
 //! From a file's tree to a checked pipeline, as far as one file can tell.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::effects::{EffectReader, Scope};
@@ -77,8 +78,37 @@ impl Reader<'_> {
             Some(tree) => word(tree, "protocol", &protocols, self.problems),
             None => Some(Protocol::Classic),
         };
+        let topic_epochs = match table.optional("topic_epochs") {
+            Some(tree) => self.topic_epochs(tree, topics.as_deref()),
+            None => Some(BTreeMap::new()),
+        };
         table.close(self.problems);
-        Some(KafkaSpec { topics: topics?, place, group: group?, start: start?, protocol: protocol? })
+        let (topics, topic_epochs) = (topics?, topic_epochs?);
+        Some(KafkaSpec { topics, place, group: group?, start: start?, protocol: protocol?, topic_epochs })
+    }
+
+    fn topic_epochs(&mut self, tree: &Tree, topics: Option<&[String]>) -> Option<BTreeMap<String, u32>> {
+        let mut epochs = BTreeMap::new();
+        for (key, tree) in entries(tree, "topic_epochs", self.problems)? {
+            let topic = key.name.as_str();
+            if topics.is_some_and(|topics| !topics.iter().any(|read| read == topic)) {
+                let hint = "name a topic of `source.kafka.topics`, or leave it out";
+                self.problems.error(key.place, format!("the source does not read the topic `{topic}`"), hint);
+                continue;
+            }
+            let epoch = match &tree.value {
+                Value::Integer(digits) => digits.parse::<u32>().ok().filter(|epoch| *epoch > 0),
+                _ => None,
+            };
+            match epoch {
+                Some(epoch) => drop(epochs.insert(topic.to_owned(), epoch)),
+                None => {
+                    let message = format!("the topic epoch of `{topic}` is no number from 1 on");
+                    self.problems.error(tree.place, message, "1, and one more each time that the log is replaced");
+                }
+            }
+        }
+        Some(epochs)
     }
 
     fn topics(&mut self, tree: &Tree) -> Option<Vec<String>> {

@@ -1,5 +1,6 @@
 //! A pipeline as checked: what the rest of the program works with.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub struct KafkaSpec {
     pub start: Start,
     /// How the group's members share partitions.
     pub protocol: Protocol,
+    /// Of topics whose log was replaced where no topic id says so: which one it is, from 1 on.
+    pub topic_epochs: BTreeMap<String, u32>,
 }
 
 /// Where a group that never read a topic starts.

@@ -85,6 +85,14 @@ fn every_fault_has_its_place_and_a_hint() {
             "start: erliest",
             &["p.yaml:2:48: error: `start` cannot be `erliest`\n  hint: did you mean `earliest`?"],
         ),
+        (
+            "start: earliest",
+            "start: earliest, topic_epochs: {t: 0, u: 1}",
+            &[
+                "p.yaml:2:76: error: the topic epoch of `t` is no number from 1 on\n  hint: 1, and one more each time that the log is replaced",
+                "p.yaml:2:79: error: the source does not read the topic `u`\n  hint: name a topic of `source.kafka.topics`, or leave it out",
+            ],
+        ),
         (", start: earliest", "", &["p.yaml:2:17: error: source.kafka lacks `start`\n  hint: add `start:`"]),
         (
             "start: earliest",

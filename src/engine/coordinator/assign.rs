@@ -19,6 +19,13 @@ impl Coordinator {
             return;
         }
         let partition = assignment.partition.clone();
+        // Its log replaced another one, whose lane has nothing to read any more.
+        let same_place = |owned: &PartitionRef| {
+            (&owned.cluster, &owned.topic, &owned.name) == (&partition.cluster, &partition.topic, &partition.name)
+        };
+        let replaced = self.owned.keys().filter(|owned| same_place(owned) && **owned != partition);
+        let replaced: Vec<PartitionRef> = replaced.cloned().collect();
+        self.end_lanes(replaced, Mode::Drain);
         if self.owned.contains_key(&partition) {
             self.end_lanes(vec![partition.clone()], Mode::Drain);
             self.waiting.insert(partition, assignment);

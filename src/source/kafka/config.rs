@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
 use crate::config::Secret;
@@ -155,6 +156,8 @@ pub struct KafkaSourceConfig {
     pub group: String,
     /// Topics by name; no patterns.
     pub topics: Vec<String>,
+    /// Of topics whose log was replaced where no topic id says so: which one it is.
+    pub topic_epochs: BTreeMap<String, u32>,
     /// Where the group begins.
     pub start: StartPolicy,
     /// How the group shares.
@@ -237,6 +240,9 @@ impl KafkaSourceConfig {
         for (name, value) in &self.options {
             config.set(name, value);
         }
+        // Says when a topic was made anew.
+        let debug = self.options.get("debug").map_or_else(String::new, |debug| format!("{debug},"));
+        config.set("debug", format!("{debug}metadata")).set_log_level(RDKafkaLogLevel::Debug);
         Ok(config)
     }
 
@@ -287,6 +293,7 @@ mod tests {
 
     pub(crate) fn config() -> KafkaSourceConfig {
         KafkaSourceConfig {
+            topic_epochs: BTreeMap::new(),
             connection: KafkaConnection::plaintext("127.0.0.1:1"),
             group: "g".into(),
             topics: vec!["t".into()],

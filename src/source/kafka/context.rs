@@ -1,8 +1,10 @@
 //! librdkafka's callbacks. They only take notes: the reader thread acts on them between two polls, so that no callback
 //! ever waits.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::io::Read as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +17,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::config::{Auth, KafkaConnection};
+use super::native;
 
 /// Topic and partition number, as librdkafka names them.
 pub(super) type Key = (String, i32);
@@ -37,6 +40,32 @@ pub(crate) struct Context {
     tokens: Tokens,
     notes: Mutex<Vec<Note>>,
     reason: Mutex<String>,
+    /// How many callbacks were served.
+    served: AtomicU64,
+    logs: Logs,
+}
+
+/// Which log of each topic librdkafka reads. It goes on at the same offset where a topic was made anew ("an offset reset must be
+/// triggered", rdkafka_topic.c, 2.12.1), and says so by a debug line alone. The line enters the group's queue before anything is
+/// fetched from the new log: whoever serves that queue after a message came knows whether the message is of the log that it
+/// takes it for.
+#[derive(Default)]
+struct Logs {
+    ids: Mutex<HashMap<String, String>>,
+    changes: AtomicU64,
+}
+
+impl Logs {
+    /// Takes a debug line of librdkafka: `Topic NAME changed id from ID to ID`.
+    fn hear(&self, line: &str) {
+        let told = line.split_once("Topic ").and_then(|(_, told)| told.split_once(" changed id from "));
+        let Some((topic, (_, id))) = told.and_then(|(topic, ids)| Some((topic, ids.split_once(" to ")?))) else {
+            return;
+        };
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.insert(topic.to_owned(), native::id_text(id));
+        self.changes.fetch_add(1, Ordering::Release);
+    }
 }
 
 /// Where OAUTHBEARER tokens come from.
@@ -62,10 +91,33 @@ impl Context {
             }
             Auth::None | Auth::Plain { .. } | Auth::Scram { .. } | Auth::Oidc => Tokens::None,
         };
-        Self { tokens, notes: Mutex::default(), reason: Mutex::default() }
+        Self {
+            tokens,
+            notes: Mutex::default(),
+            reason: Mutex::default(),
+            served: AtomicU64::new(0),
+            logs: Logs::default(),
+        }
+    }
+
+    /// How many callbacks were served: a poll that served one returns nothing, as one of an empty queue does.
+    pub(super) fn served(&self) -> u64 {
+        self.served.load(Ordering::Relaxed)
+    }
+
+    /// How often librdkafka has gone over to another log of some topic; the first one of each counts, too.
+    pub(super) fn log_changes(&self) -> u64 {
+        self.logs.changes.load(Ordering::Acquire)
+    }
+
+    /// Whether librdkafka reads another log of the topic than the one with this id, as far as it tells.
+    pub(super) fn reads_another_log(&self, topic: &str, id: &str) -> bool {
+        let ids = self.logs.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.get(topic).is_some_and(|read| !read.is_empty() && read != id)
     }
 
     pub(super) fn note(&self, note: Note) {
+        self.served.fetch_add(1, Ordering::Relaxed);
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
     }
 
@@ -84,6 +136,7 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
+        self.served.fetch_add(1, Ordering::Relaxed);
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
                 tracing::warn!(target: "librdkafka", facility = fac, "{log_message}");
@@ -91,11 +144,15 @@ impl ClientContext for Context {
             RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
                 tracing::info!(target: "librdkafka", facility = fac, "{log_message}");
             }
-            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility = fac, "{log_message}"),
+            RDKafkaLogLevel::Debug => {
+                self.logs.hear(log_message);
+                tracing::debug!(target: "librdkafka", facility = fac, "{log_message}");
+            }
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.served.fetch_add(1, Ordering::Relaxed);
         // Called for the end of a partition as well; the poll that calls this returns the error to whom it concerns.
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
             reason.clone_into(&mut self.reason.lock().unwrap_or_else(PoisonError::into_inner));
@@ -103,6 +160,7 @@ impl ClientContext for Context {
     }
 
     fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        self.served.fetch_add(1, Ordering::Relaxed);
         match &self.tokens {
             Tokens::None => Err("no token source is configured".into()),
             Tokens::File(path) => {
@@ -147,5 +205,25 @@ impl ConsumerContext for Context {
             }
             other => Note::Odd(RDKafkaErrorCode::from(other).to_string()),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_librdkafka_tells_which_log_it_reads() {
+        let context = Context::new(&KafkaConnection::plaintext("127.0.0.1:1"));
+        let hear = |line: &str| context.log(RDKafkaLogLevel::Debug, "METADATA", line);
+        assert!(!context.reads_another_log("t", "a"), "nothing was told yet");
+        hear("[thrd:main]: Topic t changed id from AAAAAAAAAAAAAAAAAAAAAA to nOeY+rlnQz/8SRY8XkrAJA");
+        assert!(!context.reads_another_log("t", "nOeY-rlnQz_8SRY8XkrAJA") && !context.reads_another_log("u", "a"));
+        assert!(context.reads_another_log("t", "a"));
+        hear("[thrd:main]: Topic t [0] Leader 1 Epoch 0");
+        assert_eq!(context.log_changes(), 1);
+        hear("[thrd:main]: Topic t changed id from nOeY+rlnQz/8SRY8XkrAJA to AAAAAAAAAAAAAAAAAAAAAA");
+        assert!(!context.reads_another_log("t", "a"), "a broker that tells no ids says nothing");
+        assert_eq!((context.log_changes(), context.served()), (2, 3));
     }
 }

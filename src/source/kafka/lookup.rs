@@ -37,18 +37,24 @@ pub(super) enum Answer {
     Others(u64),
 }
 
-/// The cluster's id, asked once.
-#[derive(Default)]
-pub(super) struct Cluster(OnceLock<String>);
+/// The cluster's id, asked once, and the topic epochs that an operator set.
+pub(super) struct Cluster {
+    id: OnceLock<String>,
+    epochs: BTreeMap<String, u32>,
+}
 
 impl Cluster {
+    pub(super) fn new(epochs: BTreeMap<String, u32>) -> Self {
+        Self { id: OnceLock::new(), epochs }
+    }
+
     fn id(&self, consumer: &BaseConsumer<Context>) -> Result<String, String> {
-        if let Some(id) = self.0.get() {
+        if let Some(id) = self.id.get() {
             return Ok(id.clone());
         }
         let id =
             consumer.client().fetch_cluster_id(CALL).ok_or("the cluster does not tell its id: is it reachable?")?;
-        Ok(self.0.get_or_init(|| id).clone())
+        Ok(self.id.get_or_init(|| id).clone())
     }
 
     pub(super) fn partition(
@@ -62,7 +68,7 @@ impl Cluster {
             cluster: self.id(consumer)?,
             topic: topic.to_owned(),
             topic_id: id.to_owned(),
-            epoch: 0,
+            epoch: self.epochs.get(topic).copied().unwrap_or(0),
             name: number.to_string(),
         }))
     }
@@ -226,6 +232,9 @@ impl Topic {
             Err(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion) => String::new(),
             Err(code) => return Err(topic_trouble(topic, code)),
         };
+        if consumer.context().reads_another_log(topic, &id) {
+            return Err(format!("topic {topic} is being made anew: brokers and client do not name the same one yet"));
+        }
         Ok(Self { id, partitions })
     }
 

@@ -101,7 +101,7 @@ impl KafkaSource {
             .map_err(|error| SourceError::Fatal(format!("cannot subscribe to {}: {error}", topics.join(", "))))?;
 
         let consumer = Arc::new(consumer);
-        let cluster = Arc::new(Cluster::default());
+        let cluster = Arc::new(Cluster::new(config.topic_epochs.clone()));
         let mailbox = Arc::new(Mailbox::new(config.batches_max, wake.clone()));
         let orders = Arc::new(Orders::new(wake.clone()));
         let lags = Lags::default();

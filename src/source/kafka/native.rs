@@ -86,11 +86,14 @@ unsafe fn id_in(event: *mut sys::rd_kafka_event_t) -> Result<String, RDKafkaErro
         if text.is_null() {
             return Ok(String::new());
         }
-        let text = CStr::from_ptr(text).to_string_lossy();
-        // librdkafka prints plain base 64, Kafka its URL-safe form.
-        let text = text.trim_end_matches('=').replace('+', "-").replace('/', "_");
-        Ok(if text == ZERO_ID { String::new() } else { text })
+        Ok(id_text(&CStr::from_ptr(text).to_string_lossy()))
     }
+}
+
+/// A topic's id as librdkafka prints it, plain base 64, in Kafka's URL-safe form; empty where the cluster has none.
+pub(super) fn id_text(printed: &str) -> String {
+    let text = printed.trim_end_matches('=').replace('+', "-").replace('/', "_");
+    if text == ZERO_ID { String::new() } else { text }
 }
 
 /// The log's start and next offset as the last fetch of this partition brought them; `None` before the first.

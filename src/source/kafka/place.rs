@@ -1,6 +1,8 @@
 //! A group's place on a topic, read and moved from outside of the group, for tools. Calls block, some for as long as librdkafka
 //! takes: their callers keep the deadline.
 
+use std::collections::BTreeMap;
+
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -31,17 +33,17 @@ pub struct GroupPlace {
 }
 
 impl GroupPlace {
-    /// Without joining the group.
+    /// Without joining the group; with the topic epochs that an operator set.
     ///
     /// # Errors
     ///
     /// Settings that librdkafka refuses, by name.
-    pub fn connect(connection: &KafkaConnection, group: &str) -> Result<Self, String> {
+    pub fn connect(connection: &KafkaConnection, group: &str, epochs: BTreeMap<String, u32>) -> Result<Self, String> {
         let mut config = connection.client_config();
         config.set("group.id", group).set("enable.auto.commit", "false");
         let consumer = BaseConsumer::from_config_and_context(&config, Context::new(connection))
             .map_err(|error| super::setting_fault(&error))?;
-        Ok(Self { consumer, cluster: Cluster::default() })
+        Ok(Self { consumer, cluster: Cluster::new(epochs) })
     }
 
     /// The numbers of the topic's partitions.

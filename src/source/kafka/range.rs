@@ -15,7 +15,7 @@ use super::lists::{list_of, offset_of};
 use super::lookup::watermarks;
 use super::slot::{BatchLimits, Open};
 use super::{GroupProtocol, KafkaSourceConfig, setting_fault};
-use crate::event::{PartitionRef, Position};
+use crate::event::{Partition, PartitionRef, Position};
 use crate::source::range::{Fed, Feed, Range};
 
 /// The longest that one call reads.
@@ -173,6 +173,13 @@ impl Feed for KafkaRanges {
                 Some((number, false)) => self.flush(number),
                 None => {}
             }
+        }
+        let replaced = |reading: &&Reading| {
+            let Partition { topic, topic_id, .. } = &*reading.partition;
+            self.consumer.context().reads_another_log(topic, topic_id)
+        };
+        if self.reading.values().find(replaced).is_some() {
+            return Err(format!("topic {} was made anew while it was read: begin a new run", self.topic));
         }
         Ok(self.ready.pop_front())
     }

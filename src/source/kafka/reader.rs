@@ -15,6 +15,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 
 use super::Lags;
+use super::commits::Commits;
 use super::context::{Context, Key, Note};
 use super::line::{Asked, Question};
 use super::lists::{list_of, offset_of};
@@ -30,6 +31,8 @@ use crate::telemetry::Heartbeat;
 
 /// The longest time between two looks at everything.
 const TICK: Duration = Duration::from_millis(100);
+/// Callbacks that are served in one go, at most.
+const CALLBACKS_MAX: u32 = 10_000;
 /// Commits are no closer than this.
 const COMMIT_EVERY: Duration = Duration::from_millis(250);
 /// A refused commit is repeated no sooner.
@@ -60,6 +63,8 @@ pub(super) struct Reader {
     pub(super) slots: BTreeMap<Key, Slot>,
     /// How many assignments the engine was told of.
     announced: u64,
+    /// Which changes of topics' logs were looked at.
+    pub(super) log_changes: u64,
     pub(super) leaving: Option<Leaving>,
     /// Partitions of the commit that is under way.
     pub(super) committing: Option<Vec<Key>>,
@@ -86,6 +91,7 @@ impl Reader {
             parts,
             slots: BTreeMap::new(),
             announced: 0,
+            log_changes: 0,
             leaving: None,
             committing: None,
             next_commit: now,
@@ -136,10 +142,13 @@ impl Reader {
     /// Polls the group's queue: keeps the membership alive and collects the callbacks' notes.
     pub(super) fn serve_group(&mut self) {
         let consumer = Arc::clone(&self.parts.consumer);
-        // A poll that served a callback returns nothing, so nothing is not yet the end; three are, near enough: the
-        // rest waits for the next round.
-        let mut quiet = 0;
-        while quiet < 3 {
+        // A poll that served a callback returns nothing, so nothing is the end only where none was served.
+        let mut more = true;
+        for _ in 0..CALLBACKS_MAX {
+            if !more {
+                return;
+            }
+            let served = consumer.context().served();
             match consumer.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
                     // Only a message that was queued before its partition got a queue of its own.
@@ -150,9 +159,8 @@ impl Reader {
                 }
                 Some(Err(error)) => self.fault(None, &error),
                 None => {
-                    let notes = consumer.context().take_notes();
-                    quiet = if notes.is_empty() { quiet + 1 } else { 0 };
-                    for note in notes {
+                    more = consumer.context().served() != served;
+                    for note in consumer.context().take_notes() {
                         self.hear(note);
                     }
                 }
@@ -257,10 +265,16 @@ impl Reader {
                             self.announced += 1;
                             (slot.number, assignment.number) = (self.announced, self.announced);
                             slot.stage = Stage::Announced;
+                            if slot.partition.as_ref() != Some(&assignment.partition) {
+                                // What was checkpointed is of another log.
+                                slot.commits = Commits::default();
+                            }
                             slot.partition = Some(assignment.partition.clone());
                             told.push(assignment);
                         }
                     }
+                    // The answers may be older than what librdkafka has told meanwhile.
+                    self.log_changes = 0;
                     if !told.is_empty() {
                         self.well();
                         self.parts.mailbox.post(SourceEvent::Assigned(told));
@@ -308,11 +322,16 @@ impl Reader {
         let limits = self.parts.limits;
         let mut faults = Vec::new();
         for slot in self.slots.values_mut().filter(|slot| slot.is_ready()) {
-            fill(slot, limits, &mut faults);
+            slot.fill(limits, &mut faults);
         }
         for (key, error) in faults {
             self.fault(Some(&key), &error);
         }
+        if self.slots.values().any(|slot| slot.due_in(limits).is_some_and(|wait| wait.is_zero())) {
+            // What was said before these messages were fetched.
+            self.serve_group();
+        }
+        self.drop_replaced_logs();
         for slot in self.slots.values_mut() {
             if slot.due_in(limits).is_some_and(|wait| wait.is_zero())
                 && self.parts.mailbox.has_room()
@@ -362,23 +381,6 @@ impl Reader {
         self.leave(close.deadline);
         if close.left.send(()).is_err() {
             tracing::debug!(group = self.parts.group, "the group was left after the deadline");
-        }
-    }
-}
-
-/// Polls one partition's queue until its batch is full or there is nothing more.
-fn fill(slot: &mut Slot, limits: BatchLimits, faults: &mut Vec<(Key, KafkaError)>) {
-    // Cleared before the queue is looked at: what arrives from now on sets it again.
-    slot.ready.store(false, Ordering::Release);
-    loop {
-        if slot.open.is_full(limits) {
-            slot.ready.store(true, Ordering::Release);
-            return;
-        }
-        match slot.queue.poll(Duration::ZERO) {
-            None => return,
-            Some(Err(error)) => faults.push((slot.key.clone(), error)),
-            Some(Ok(message)) => slot.open.append(&message, limits),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Message;
 use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 
 use super::commits::Commits;
@@ -154,6 +155,23 @@ impl Slot {
             open: Open::default(),
         };
         (slot, asked)
+    }
+
+    /// Polls the partition's queue until its batch is full or there is nothing more.
+    pub(super) fn fill(&mut self, limits: BatchLimits, faults: &mut Vec<(Key, KafkaError)>) {
+        // Cleared before the queue is looked at: what arrives from now on sets it again.
+        self.ready.store(false, Ordering::Release);
+        loop {
+            if self.open.is_full(limits) {
+                self.ready.store(true, Ordering::Release);
+                return;
+            }
+            match self.queue.poll(Duration::ZERO) {
+                None => return,
+                Some(Err(error)) => faults.push((self.key.clone(), error)),
+                Some(Ok(message)) => self.open.append(&message, limits),
+            }
+        }
     }
 
     /// Is looked up anew. What was read and not handed over is read again after the next start.

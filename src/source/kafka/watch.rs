@@ -1,5 +1,6 @@
 //! Health, lag, the end of input, and what errors mean for them.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
@@ -120,6 +121,30 @@ impl Reader {
         slot.derailed = true;
         let asked = slot.look_up();
         self.ask(Question::Assignments(vec![asked]));
+    }
+
+    /// What was read is handed over only after a look whether librdkafka had gone over to another log of the topic before: then
+    /// it is of that one, and the partition is looked up anew.
+    pub(super) fn drop_replaced_logs(&mut self) {
+        let consumer = Arc::clone(&self.parts.consumer);
+        let changes = consumer.context().log_changes();
+        if self.log_changes == changes {
+            return;
+        }
+        self.log_changes = changes;
+        let mut asked = Vec::new();
+        for slot in self.slots.values_mut() {
+            let Some(partition) = &slot.partition else { continue };
+            let at_work = matches!(slot.stage, Stage::Announced | Stage::Starting(..) | Stage::Started);
+            if at_work && consumer.context().reads_another_log(&partition.topic, &partition.topic_id) {
+                tracing::warn!("{}/{} was made anew, its start is looked up again", slot.key.0, slot.key.1);
+                slot.derailed = true;
+                asked.push(slot.look_up());
+            }
+        }
+        if !asked.is_empty() {
+            self.ask(Question::Assignments(asked));
+        }
     }
 
     pub(super) fn unwell(&mut self, why: String) {

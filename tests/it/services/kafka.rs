@@ -183,6 +183,14 @@ impl KafkaBroker {
         made.into_iter().for_each(|result| drop(result.expect("create topic")));
     }
 
+    /// The same; false where it is not taken, such as while an earlier one of that name is being deleted.
+    pub async fn try_create_topic(&self, name: &str, partitions: i32) -> bool {
+        let replicas = i32::try_from(self.nodes.len().min(3)).expect("few");
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
+        let made = self.admin().create_topics(&[topic], &options()).await.expect("create topic");
+        made.into_iter().all(|result| result.is_ok())
+    }
+
     /// Makes a topic of one partition that only this node holds, counted from 1.
     pub async fn create_topic_on(&self, name: &str, node: usize) {
         let replicas = [i32::try_from(node).expect("few")];

@@ -20,6 +20,7 @@ pub fn config(world: &World) -> KafkaSourceConfig {
     KafkaSourceConfig {
         connection: KafkaConnection::plaintext(&world.bootstrap),
         group: world.group.clone(),
+        topic_epochs: std::collections::BTreeMap::new(),
         topics: vec![world.topic.clone()],
         start: StartPolicy::Earliest,
         protocol: world.protocol,
