@@ -233,7 +233,9 @@ impl Deployment {
         // Of each partition by itself: while one grows, messages of another may not have been read yet.
         let mut ends = BTreeMap::new();
         for partition in metadata.topics()[0].partitions() {
-            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), Duration::from_secs(20)).unwrap();
+            // Leaders move with the brokers, and the client may name the one before for a while.
+            let ask = || consumer.fetch_watermarks(topic, partition.id(), Duration::from_secs(20));
+            let (low, high) = unless_passing(&[RDKafkaErrorCode::NotLeaderForPartition], ask);
             if low < high {
                 ends.insert(partition.id(), high);
             }
@@ -264,13 +266,9 @@ impl Deployment {
         for partition in 0..partitions {
             list.add_partition(&self.topic(topic), partition);
         }
-        let passing = [RDKafkaErrorCode::NotCoordinator, RDKafkaErrorCode::CoordinatorLoadInProgress];
-        let is_passing = |error: &KafkaError| error.rdkafka_error_code().is_some_and(|code| passing.contains(&code));
-        let mut answers = std::iter::repeat_with(|| consumer.committed_offsets(list.clone(), Duration::from_secs(20)));
         // A group's coordinator moves with the brokers.
-        let settled = answers.by_ref().take(1_000).find(|answer| !answer.as_ref().is_err_and(is_passing));
-        let committed = settled.expect("a coordinator").unwrap();
-        committed
+        let passing = [RDKafkaErrorCode::NotCoordinator, RDKafkaErrorCode::CoordinatorLoadInProgress];
+        unless_passing(&passing, || consumer.committed_offsets(list.clone(), Duration::from_secs(20)))
             .elements()
             .iter()
             .map(|element| (element.partition(), element.offset().to_raw().unwrap_or(-1)))
@@ -329,6 +327,13 @@ impl Deployment {
         }
         tables
     }
+}
+
+/// Asks the cluster until it answers other than with one of these errors.
+fn unless_passing<T>(passing: &[RDKafkaErrorCode], ask: impl FnMut() -> Result<T, KafkaError>) -> T {
+    let is_passing = |error: &KafkaError| error.rdkafka_error_code().is_some_and(|code| passing.contains(&code));
+    let mut answers = std::iter::repeat_with(ask).take(10_000);
+    answers.find(|answer| !answer.as_ref().is_err_and(is_passing)).expect("a settled cluster").unwrap()
 }
 
 pub fn run_of(output: std::process::Output) -> Run {
