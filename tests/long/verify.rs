@@ -60,6 +60,10 @@ async fn verify_finds_all_that_was_done_to_the_tables_and_nothing_else() {
     let mut deployment = Deployment::start("long-verify", "wallets", 8).await;
     let [heads, key] = publish_heads(&mut deployment);
     let heads = ["--heads", &heads, "--heads-key", &key];
+    // Many entries, as slower traffic makes them.
+    for (name, value) in [("ATTEST_INTERVAL", "10ms"), ("BATCH_MESSAGES_MAX", "50")] {
+        deployment.env.push((format!("RECORDKEEPER_ENGINE_{name}"), value.to_owned()));
+    }
     let mut supply = Supply::new(events, 21);
     let began = Instant::now();
     for _ in 0..RUNS {
