@@ -13,7 +13,7 @@ use crate::deployment::{Deployment, Event, RUN_MAX, run_of, text};
 use crate::manifest::assert_end_state;
 use crate::running::Running;
 use crate::supply::Supply;
-use crate::{ATTESTED, events, ledger, metric, seconds};
+use crate::{attested, events, ledger, metric, seconds};
 
 /// Between two events whose way into the table is timed.
 const PROBE_EVERY: Duration = Duration::from_millis(50);
@@ -85,7 +85,10 @@ impl Traffic {
         self.probes.lock().unwrap().push((sent, sent.elapsed()));
     }
 
-    fn show(&self, what: &str, from: Instant, to: Instant) {
+    /// Prints the times of the probes sent between two looks, and of the calls that the live run made.
+    fn show(&self, what: &str, from: &Look, to: &Look) {
+        let (calls, call) = (to.calls - from.calls, (to.seconds - from.seconds) * 1000.0 / (to.calls - from.calls));
+        let (from, to) = (from.at, to.at);
         let probes = self.probes.lock().unwrap();
         let mut times: Vec<_> = probes.iter().filter(|(sent, _)| (from..to).contains(sent)).map(|(_, t)| *t).collect();
         times.sort_unstable();
@@ -94,15 +97,32 @@ impl Traffic {
         let (half, most, max) = (at(0.5), at(0.99), at(1.0));
         let (count, seconds) = (times.len(), (to - from).as_secs_f64());
         eprintln!(
-            "{what}: sent to stored in {half} ms (half), {most} ms (p99), {max} ms at most; {count} probes in {seconds:.0} s"
+            "{what}: {half} ms from sent to stored, p99 {most} ms, {max} ms at most; {count} probes, {seconds:.0} s"
         );
+        eprintln!("{what}: {calls} write calls, {call:.1} ms each");
+    }
+}
+
+/// Where the live run's write calls to the store stand.
+struct Look {
+    at: Instant,
+    calls: f64,
+    /// That they took, all together.
+    seconds: f64,
+}
+
+impl Look {
+    async fn at(admin: &str) -> Self {
+        let of = |what: &str| format!("recordkeeper_store_call_seconds_{what}{{operation=\"batch_execute_statement\"");
+        let (calls, seconds) = (metric(admin, &of("count")).await, metric(admin, &of("sum")).await);
+        Self { at: Instant::now(), calls, seconds }
     }
 }
 
 /// Waits until the process has attested this many positions.
 async fn all_attested(admin: &str, wanted: u64) {
     let all = async {
-        while metric(admin, ATTESTED).await < wanted {
+        while attested(admin).await < wanted {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -142,19 +162,19 @@ async fn a_diff_of_a_whole_topic_beside_live_traffic_writes_nothing() {
     let probing = tokio::spawn(traffic.clone().probe());
     // The first calls of all clients are not what is measured.
     tokio::time::sleep(window / 6).await;
-    let alone = Instant::now();
+    let alone = Look::at(&admin).await;
     tokio::time::sleep(window).await;
-    let beside = Instant::now();
+    let beside = Look::at(&admin).await;
     let topic = deployment.topic("wallet-events");
     let diff = deployment.spawn(&["replay", "--topic", &topic, "--diff", "--summary", "json"], &[]).wait_with_output();
     let diff = run_of(tokio::time::timeout(RUN_MAX, diff).await.expect("ends in time").unwrap());
-    let ended = Instant::now();
+    let ended = Look::at(&admin).await;
     let lag = metric(&admin, "recordkeeper_lag{").await;
     stop.cancel();
     let (supply, probed) = (live.await.unwrap(), probing.await.unwrap());
-    traffic.show("live traffic alone", alone, beside);
-    traffic.show("live traffic beside a diff", beside, ended);
-    let per_second = diff.count("events") as f64 / (ended - beside).as_secs_f64();
+    traffic.show("live traffic alone", &alone, &beside);
+    traffic.show("live traffic beside a diff", &beside, &ended);
+    let per_second = diff.count("events") as f64 / (ended.at - beside.at).as_secs_f64();
     eprintln!(
         "diff: {} events, {per_second:.0} a second; {rate} live events a second; lag at its end: {lag}",
         diff.count("events")

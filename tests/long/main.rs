@@ -45,14 +45,16 @@ fn seconds() -> u64 {
     size("RECORDKEEPER_LONG_SECONDS", 6)
 }
 
-/// How many positions a process has attested.
-const ATTESTED: &str = "recordkeeper_attested_total";
-
 /// The sum of a metric's lines.
-async fn metric(admin: &str, name: &str) -> u64 {
+async fn metric(admin: &str, name: &str) -> f64 {
     let page = running::page(admin, "/metrics").await;
     let values = page.lines().filter(|line| line.starts_with(name)).map(|line| line.rsplit_once(' ').unwrap().1);
-    values.map(|value| value.parse::<f64>().unwrap() as u64).sum()
+    values.map(|value| value.parse::<f64>().unwrap()).sum()
+}
+
+/// How many positions a process has attested.
+async fn attested(admin: &str) -> u64 {
+    metric(admin, "recordkeeper_attested_total").await as u64
 }
 
 /// A figure of a process in kilobytes, by its name in /proc/PID/status; `None` where the process is gone.

@@ -9,7 +9,7 @@ use crate::fault_proxy::{Fault, FaultProxy};
 use crate::manifest::assert_end_state;
 use crate::running::Running;
 use crate::supply::Supply;
-use crate::{ATTESTED, kilobytes, ledger, metric, seconds};
+use crate::{attested, kilobytes, ledger, seconds};
 
 const FAILS: [Fault; 4] = [
     Fault::ServerFails,
@@ -50,7 +50,7 @@ impl Load<'_> {
         let (began, mut samples, mut shown) = (Instant::now(), Vec::new(), 0);
         while began.elapsed() < time {
             ticks.tick().await;
-            let attested = metric(&self.admin, ATTESTED).await;
+            let attested = attested(&self.admin).await;
             if load && self.supply.taken - attested < self.backlog {
                 self.supply.publish(self.deployment, self.backlog).await;
             }
@@ -71,7 +71,7 @@ impl Load<'_> {
     /// Waits until everything published is attested.
     async fn drained(&self) {
         let drained = async {
-            while metric(&self.admin, ATTESTED).await < self.supply.taken {
+            while attested(&self.admin).await < self.supply.taken {
                 tokio::time::sleep(self.period).await;
             }
         };
