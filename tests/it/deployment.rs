@@ -42,6 +42,9 @@ impl Event {
     }
 }
 
+/// Items of a page of a scan. Without a limit the server reads all that is left of the table for each page.
+const PAGE: i32 = 1_000;
+
 /// Only a run that hangs takes so long, whatever its size and the machine.
 pub const RUN_MAX: Duration = Duration::from_secs(1800);
 
@@ -312,6 +315,7 @@ impl Deployment {
             let page = client
                 .scan()
                 .table_name(format!("{}-{table}", self.name))
+                .limit(PAGE)
                 .consistent_read(true)
                 .set_exclusive_start_key(start)
                 .send()
@@ -331,7 +335,7 @@ impl Deployment {
         let (mut count, mut start) = (0, None);
         loop {
             let page = client.scan().table_name(format!("{}-{table}", self.name)).select(Select::Count);
-            let page = page.consistent_read(true).set_exclusive_start_key(start).send().await.unwrap();
+            let page = page.limit(PAGE).consistent_read(true).set_exclusive_start_key(start).send().await.unwrap();
             count += u64::try_from(page.count).unwrap();
             start = page.last_evaluated_key;
             if start.is_none() {
