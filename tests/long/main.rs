@@ -1,7 +1,8 @@
 //! What shows only at size or over time: `verify` at a million events, a replay beside live traffic, memory while the store
 //! refuses every second write. Each prints what it measured; speed is not asserted.
 //!
-//! Small by default. `RECORDKEEPER_LONG_EVENTS` says how many events, `RECORDKEEPER_LONG_SECONDS` how long there is load.
+//! Small by default. `RECORDKEEPER_LONG_EVENTS` says how many events (3,000 at least), `RECORDKEEPER_LONG_SECONDS` how
+//! long there is load.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 // Shared with the integration tests, which use more of them.

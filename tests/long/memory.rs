@@ -30,6 +30,9 @@ const FAILS_OR_SLOWS_DOWN: [Fault; 6] = [
 const GROWTH_KB: u64 = 20 * 1024;
 const GROWTH_PART: u64 = 7;
 
+/// Samples of a phase, at least, whatever the machine.
+const SAMPLES_MIN: usize = 9;
+
 /// A run under load.
 struct Load<'a> {
     deployment: &'a Deployment,
@@ -48,7 +51,7 @@ impl Load<'_> {
         let mut ticks = tokio::time::interval(self.period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (began, mut samples, mut shown) = (Instant::now(), Vec::new(), 0);
-        while began.elapsed() < time {
+        while began.elapsed() < time || samples.len() < SAMPLES_MIN {
             ticks.tick().await;
             let attested = attested(&self.admin).await;
             if load && self.supply.taken - attested < self.backlog {
