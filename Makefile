@@ -1,7 +1,7 @@
 # `make help` lists the targets. All of them work from a fresh clone with git, make and a Rust toolchain; what else is
 # missing scripts/prepare.sh installs.
 .DEFAULT_GOAL := help
-.PHONY: help run test full model simulate mutations faults bench lint fmt fmt-check deny cases
+.PHONY: help run test full model simulate mutations faults long bench lint fmt fmt-check deny cases
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ faults: ## Rounds of faults on real brokers, Redis and several instances; ROUNDS
 	@scripts/test-services.sh
 	RECORDKEEPER_FAULT_ROUNDS=$(or $(ROUNDS),20) RECORDKEEPER_FAULT_SEED=$(or $(SEED),1) \
 		cargo test --locked --test faults -- --nocapture
+
+long: ## What shows only at size or over time, with figures: more than an hour; EVENTS=N LOAD_SECONDS=N
+	@scripts/prepare.sh test
+	@scripts/test-services.sh
+	RECORDKEEPER_LONG_EVENTS=$(or $(EVENTS),1000000) RECORDKEEPER_LONG_SECONDS=$(or $(LOAD_SECONDS),1800) \
+		cargo test --locked --test long -- --nocapture --test-threads 1
 
 mutations: ## Breaks each rule of the protocol in the code and shows that the tests notice
 	@scripts/prepare.sh test

@@ -245,7 +245,7 @@ async fn a_refused_effect_ends_the_same_in_one_batch_and_in_many() {
         let mut records: Vec<String> = records.iter().map(|record| text(record, "record_id").to_owned()).collect();
         records.sort();
         ends.push((records, wallet["wallet_status"].clone(), wallet["label"].clone()));
-        crate::audit::assert_sound(&deployment).await;
+        crate::tampering::assert_sound(&deployment).await;
     }
     assert_eq!(ends[0].1, "frozen", "the highest version that the store takes");
     assert_eq!(ends[0], ends[1]);

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::future_producer::DeliveryFuture;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
@@ -40,6 +41,9 @@ impl Event {
         }
     }
 }
+
+/// Items of a page of a scan. Without a limit the server reads all that is left of the table for each page.
+const PAGE: i32 = 1_000;
 
 /// Only a run that hangs takes so long, whatever its size and the machine.
 pub const RUN_MAX: Duration = Duration::from_secs(1800);
@@ -186,9 +190,9 @@ impl Deployment {
         command.spawn().unwrap()
     }
 
-    /// Publishes in order, acknowledged by the broker. Topics are named without this deployment's prefix.
-    pub async fn publish(&self, events: &[Event]) {
-        let producer: FutureProducer = ClientConfig::new()
+    /// A producer as publishers should have it.
+    pub fn producer(&self) -> FutureProducer {
+        ClientConfig::new()
             .set("bootstrap.servers", &self.bootstrap)
             .set("acks", "all")
             .set("enable.idempotence", "true")
@@ -198,21 +202,28 @@ impl Deployment {
             .set("compression.type", "lz4")
             .set("linger.ms", "5")
             .create()
-            .unwrap();
-        let mut deliveries = Vec::new();
-        for event in events {
-            let topic = self.topic(&event.topic);
-            let mut record: FutureRecord<'_, Vec<u8>, Vec<u8>> = FutureRecord::to(&topic);
-            record.partition = event.partition;
-            record.key = event.key.as_ref();
-            record.payload = event.value.as_ref();
-            let mut headers = OwnedHeaders::new();
-            for (key, value) in &event.headers {
-                headers = headers.insert(Header { key, value: value.as_ref() });
-            }
-            record.headers = Some(headers);
-            deliveries.push(producer.send_result(record).map_err(|(error, _)| error).unwrap());
+            .unwrap()
+    }
+
+    /// Hands one event over; the answer comes with the broker's.
+    pub fn send(&self, producer: &FutureProducer, event: &Event) -> DeliveryFuture {
+        let topic = self.topic(&event.topic);
+        let mut record: FutureRecord<'_, Vec<u8>, Vec<u8>> = FutureRecord::to(&topic);
+        record.partition = event.partition;
+        record.key = event.key.as_ref();
+        record.payload = event.value.as_ref();
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in &event.headers {
+            headers = headers.insert(Header { key, value: value.as_ref() });
         }
+        record.headers = Some(headers);
+        producer.send_result(record).map_err(|(error, _)| error).unwrap()
+    }
+
+    /// Publishes in order, acknowledged by the broker. Topics are named without this deployment's prefix.
+    pub async fn publish(&self, events: &[Event]) {
+        let producer = self.producer();
+        let deliveries: Vec<_> = events.iter().map(|event| self.send(&producer, event)).collect();
         producer.flush(Duration::from_secs(60)).unwrap();
         for delivery in deliveries {
             delivery.await.unwrap().map_err(|(error, _)| error).unwrap();
@@ -304,6 +315,7 @@ impl Deployment {
             let page = client
                 .scan()
                 .table_name(format!("{}-{table}", self.name))
+                .limit(PAGE)
                 .consistent_read(true)
                 .set_exclusive_start_key(start)
                 .send()
@@ -313,6 +325,21 @@ impl Deployment {
             start = page.last_evaluated_key;
             if start.is_none() {
                 return items;
+            }
+        }
+    }
+
+    /// How many items a table (without prefix) has.
+    pub async fn count(&self, table: &str) -> u64 {
+        let client = self.dynamodb_client().await;
+        let (mut count, mut start) = (0, None);
+        loop {
+            let page = client.scan().table_name(format!("{}-{table}", self.name)).select(Select::Count);
+            let page = page.limit(PAGE).consistent_read(true).set_exclusive_start_key(start).send().await.unwrap();
+            count += u64::try_from(page.count).unwrap();
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return count;
             }
         }
     }

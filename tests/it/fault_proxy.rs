@@ -52,7 +52,17 @@ struct Shared {
     away: AtomicBool,
     calls: Mutex<HashMap<String, usize>>,
     index: Mutex<Option<IndexLimit>>,
+    half: Mutex<Option<Half>>,
     pair: Barrier,
+}
+
+/// Every second batched write to each table is spoiled, by one of these faults.
+struct Half {
+    rng: fastrand::Rng,
+    faults: &'static [Fault],
+    /// By table, how many calls came.
+    calls: HashMap<String, usize>,
+    spoiled: usize,
 }
 
 /// Each batched statement on this table that holds that text in a parameter is answered by this code.
@@ -101,6 +111,7 @@ impl FaultProxy {
             away: AtomicBool::new(false),
             calls: Mutex::default(),
             index: Mutex::default(),
+            half: Mutex::default(),
             pair: Barrier::new(2),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -154,6 +165,18 @@ impl FaultProxy {
         *self.shared.index.lock().unwrap() = Some(IndexLimit { name, keys, units, second, taken, refused: 0 });
     }
 
+    /// From now on spoils every second batched write to each table, by a fault that the seed draws.
+    pub fn spoil_half(&self, seed: u64, faults: &'static [Fault]) {
+        let (rng, calls) = (fastrand::Rng::with_seed(seed), HashMap::new());
+        *self.shared.half.lock().unwrap() = Some(Half { rng, faults, calls, spoiled: 0 });
+    }
+
+    /// Spoils every second write no more; gives how many were, and of how many.
+    pub fn spoil_none(&self) -> (usize, usize) {
+        let half = self.shared.half.lock().unwrap().take();
+        half.map_or((0, 0), |half| (half.spoiled, half.calls.values().sum()))
+    }
+
     /// How many calls the index's limit refused.
     pub fn refused_by_index(&self) -> usize {
         self.shared.index.lock().unwrap().as_ref().map_or(0, |limit| limit.refused)
@@ -179,6 +202,7 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         return (StatusCode::INTERNAL_SERVER_ERROR, answer.to_string()).into_response();
     }
     let fault = shared.faults.lock().unwrap().get_mut(&operation).and_then(VecDeque::pop_front);
+    let fault = fault.or_else(|| (operation == "BatchExecuteStatement").then(|| of_half(&shared, &body)).flatten());
     match fault {
         None if operation == "BatchExecuteStatement" => match over_index(&shared, &body) {
             Some(refusal) => refusal,
@@ -255,6 +279,21 @@ async fn handle(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
             (StatusCode::BAD_REQUEST, answer.to_string()).into_response()
         }
     }
+}
+
+/// The fault of a batched write where every second one is spoiled, and this is one.
+fn of_half(shared: &Shared, body: &[u8]) -> Option<Fault> {
+    let mut half = shared.half.lock().unwrap();
+    let half = half.as_mut()?;
+    let request: Value = serde_json::from_slice(body).unwrap();
+    let table = request["Statements"][0]["Statement"].as_str().unwrap().split('"').nth(1).unwrap();
+    let calls = half.calls.entry(table.to_owned()).or_default();
+    *calls += 1;
+    if *calls % 2 == 1 {
+        return None;
+    }
+    half.spoiled += 1;
+    half.rng.choice(half.faults).copied()
 }
 
 /// The refusal of a batch that has more for a key of the limited index than it takes now.

@@ -79,7 +79,7 @@ async fn a_log_that_lost_its_beginning_is_read_from_where_it_begins() {
     let again = deployment.run_until_idle().await;
     assert_eq!((again.code, again.count("consumed")), (Some(0), 0));
     assert!(!again.stderr.contains("retention_gap"), "{}", again.stderr);
-    crate::audit::assert_sound(&deployment).await;
+    crate::tampering::assert_sound(&deployment).await;
 }
 
 /// c-04: aborted records are never recorded, nothing waits for the offsets of markers, and the ledger has holes there.
@@ -125,5 +125,5 @@ async fn aborted_records_and_markers_are_holes() {
     deployment.publish(&[on(0, "later")]).await;
     assert_eq!(deployment.run_until_idle().await.count("recorded"), 1);
     assert_eq!(ledger::chains(&deployment).await[0].outcomes, ["r", "h", "h", "h", "r", "h", "h", "h", "r"]);
-    crate::audit::assert_sound(&deployment).await;
+    crate::tampering::assert_sound(&deployment).await;
 }

@@ -35,4 +35,5 @@ mod slow_relay;
 mod source;
 mod spine;
 mod store;
+mod tampering;
 mod topic;

@@ -174,7 +174,7 @@ pub fn request_id(request: &OwnedMessage) -> String {
 
 /// Tables, dead letters and requests against the manifest: what must hold however often the consumer was interrupted.
 pub async fn assert_end_state(deployment: &Deployment, manifest: &Value) {
-    assert_eq!(deployment.scan("wallet_records").await.len() as u64, manifest["records"].as_u64().unwrap(), "records");
+    assert_eq!(deployment.count("wallet_records").await, manifest["records"].as_u64().unwrap(), "records");
     assert_eq!(wallets(&deployment.scan("wallet_inventory").await), stated(manifest, "wallets"), "wallets");
     assert_eq!(mappings(&deployment.scan("user_wallet_mapping").await), stated(manifest, "mappings"), "mappings");
     let requests: BTreeSet<String> = deployment.read_topic(&deployment.requests).iter().map(request_id).collect();

@@ -124,7 +124,7 @@ async fn what_a_broken_schema_refused_is_recorded_once_it_is_mended() {
     assert_eq!(again.code, Some(0), "{}", again.stderr);
     assert!(stdout.contains("nothing to redrive"), "{stdout}");
     assert_eq!(deployment.read_topic(&deployment.dead_letters).len(), 31);
-    crate::audit::assert_sound(&deployment).await;
+    crate::tampering::assert_sound(&deployment).await;
 }
 
 fn headers(letter: &OwnedMessage) -> Vec<(String, Vec<u8>)> {
@@ -197,7 +197,7 @@ async fn a_redrive_that_was_killed_goes_on_where_its_ledger_ends() {
     let outcomes: Vec<&String> = chains.iter().flat_map(|chain| &chain.outcomes).collect();
     assert_eq!(outcomes.len() as u64, count);
     assert!(outcomes.iter().all(|outcome| *outcome == "r"));
-    crate::audit::assert_sound(&deployment).await;
+    crate::tampering::assert_sound(&deployment).await;
     assert!(listed(&deployment, &[]).await.is_empty());
 }
 
@@ -255,7 +255,7 @@ async fn letters_are_corrected_shown_and_dismissed() {
     let ledger = deployment.scan("ledger").await;
     let record = ledger.iter().find(|item| text(item, "ledger_id").starts_with("dismissed#")).unwrap();
     assert_eq!((text(record, "from"), text(record, "reason")), (origin(2), "a test of the publisher's"));
-    crate::audit::assert_sound(&deployment).await;
+    crate::tampering::assert_sound(&deployment).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -337,7 +337,7 @@ async fn pipelines_that_share_a_group_are_redriven_and_replayed_each_by_its_own_
     assert_eq!(replay(&["--topic", &topics[0], "--run", "again"], &[]).await.count("repeated"), 30);
     let unclear = replay(&["--run", "again"], &[]).await;
     assert!(unclear.code == Some(2) && unclear.stderr.contains("name one with --pipeline"), "{}", unclear.stderr);
-    crate::audit::assert_sound(&deployment).await;
+    crate::tampering::assert_sound(&deployment).await;
 }
 
 /// A redrive with a file goes on although one of its letters was dismissed meanwhile, and tries none that a later letter stands for.
@@ -388,7 +388,7 @@ async fn what_changed_since_a_redrive_began_is_left_alone_when_it_goes_on() {
     assert!(!recorded.contains(&origin(dismissed)) && !recorded.contains(&origin(superseded)));
     let left = listed(&deployment, &[]).await;
     assert_eq!((left.len(), &left[0]["origin"], &left[0]["attempts"]), (1, &superseded["origin"], &json!(2)));
-    crate::audit::assert_sound(&deployment).await;
+    crate::tampering::assert_sound(&deployment).await;
 }
 
 /// Where the form that was corrected stands and one of its effects was refused, a further correction is still the same event.
@@ -419,7 +419,7 @@ async fn an_event_may_be_corrected_more_than_once() {
     assert_eq!((done.count("recorded"), done.dead("conflict")), (1, 0), "{}", done.summary);
     assert_eq!(plain(&deployment.scan("wallet_inventory").await[0])["reason"], "welcome");
     assert!(listed(&deployment, &[]).await.is_empty());
-    crate::audit::assert_sound(&deployment).await;
+    crate::tampering::assert_sound(&deployment).await;
 }
 
 /// A count is one of letters that are tried, over all pipelines, and stays what it was when a run goes on.

@@ -119,7 +119,7 @@ async fn a_replay_repairs_what_is_missing_and_changes_nothing_else() {
     let all = replay(&deployment, &["--effects", "all"], &[]).await;
     assert_eq!((all.code, all.count("requests")), (Some(0), 1), "{}", all.stderr);
     assert_eq!(deployment.read_topic(&deployment.requests).len(), 2);
-    crate::audit::assert_sound(&deployment).await;
+    crate::tampering::assert_sound(&deployment).await;
 }
 
 /// Killed half-way and taken up again beside a consumer that goes on: each position of the range once in the run's ledger.
@@ -153,7 +153,7 @@ async fn a_replay_that_was_killed_goes_on_where_its_ledger_ends() {
     consumer.terminate().await;
     assert_eq!(consumer.ended().await.0, Some(0));
     assert_eq!(deployment.scan("wallet_records").await.len(), 201);
-    crate::audit::assert_sound(&deployment).await;
+    crate::tampering::assert_sound(&deployment).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -96,7 +96,7 @@ async fn a_group_is_moved_back_and_forward_on_record() {
     assert_eq!(orders(&deployment).await.len(), 2, "what changes nothing is no order");
     let by_time = reset(&deployment, "2020-01-01T00:00:00Z", &[]).await;
     assert!(by_time.stdout.contains("makes sure of 30 positions again"), "{}{}", by_time.stdout, by_time.stderr);
-    crate::audit::assert_sound(&deployment).await;
+    crate::tampering::assert_sound(&deployment).await;
 }
 
 /// While somebody reads, nothing is moved and nothing is written; once all are gone, it is.

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::audit::assert_sound;
 use crate::deployment::{Deployment, Event, RUN_MAX, add_further_record, plain, run_of, text};
 use crate::ledger;
 use crate::manifest::{Generated, assert_end_state, assert_ledger_is_durable};
 use crate::slow_relay::SlowRelay;
+use crate::tampering::assert_sound;
 
 /// How many generated events a test takes: RECORDKEEPER_TEST_EVENTS where it is set (the full-size targets set it).
 pub fn events_or(reduced: u64) -> u64 {

@@ -8,11 +8,15 @@ use super::value::{Item, RECORD_DIGEST, Value, item_from_attributes, record_dige
 use super::{Dynamo, StoreError, Table, codes};
 use crate::event::Digest;
 
+/// Items of a page, at most: about as many as 1 MB has room for. A server for development may read all that is left of the
+/// table for each page that has no limit.
+const ITEMS_MAX: i32 = 1_000;
+
 /// Where a scan goes on.
 #[derive(Clone, Debug)]
 pub struct ScanPlace(HashMap<String, AttributeValue>);
 
-/// A page of a scan: up to 1 MB.
+/// A page of a scan: up to 1 MB, or [`ITEMS_MAX`].
 #[derive(Debug)]
 pub struct ScanPage {
     /// As stored, not checked against the table's schema: an audit wants to see what does not fit. An item with a value of a
@@ -34,7 +38,7 @@ impl Dynamo {
         let name = self.table_name(table);
         let _connection = self.connection().await;
         let call = self.client.scan().table_name(&name).consistent_read(true);
-        let call = call.return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let call = call.limit(ITEMS_MAX).return_consumed_capacity(ReturnConsumedCapacity::Total);
         let output = call.set_exclusive_start_key(place.map(|place| place.0.clone())).send().await;
         let output = output.map_err(|error| codes::by_error(&error, &name))?;
         let (partition, sort) = table.key();
