@@ -69,12 +69,18 @@ impl Locks {
         let word = format!("{} {}", uuid::Uuid::new_v4().simple(), self.writer);
         let lock = Lock { locks: self, key: format!("{}{name}", self.key_prefix), word };
         let until = Instant::now() + self.ttl + TRY_EVERY;
+        let mut seen = None;
         loop {
             match lock.ask_for().await {
                 Ok(None) => return Taken::Ours(lock),
-                Ok(Some(holder)) if Instant::now() >= until => return Taken::Held(holder),
-                Ok(Some(_)) => tokio::time::sleep(TRY_EVERY).await,
+                Ok(Some(holder)) => seen = Some(holder),
+                // Who was just seen at work is not passed over since one call failed.
+                Err(_) if seen.is_some() => {}
                 Err(unanswered) => return Taken::Unknown(unanswered.to_string()),
+            }
+            match seen.take_if(|_| Instant::now() >= until) {
+                Some(holder) => return Taken::Held(holder),
+                None => tokio::time::sleep(TRY_EVERY).await,
             }
         }
     }
@@ -94,13 +100,7 @@ impl Lock<'_> {
         let every = self.locks.ttl / 3;
         let mut answered = true;
         loop {
-            tokio::time::sleep(every).await;
-            let kept = match self.renew().await {
-                Ok(true) => Ok(None),
-                Ok(false) => self.ask_for().await,
-                Err(unanswered) => Err(unanswered),
-            };
-            match kept {
+            match self.confirm().await {
                 Ok(None) => answered = true,
                 Ok(Some(holder)) => return holder,
                 Err(unanswered) => {
@@ -110,6 +110,20 @@ impl Lock<'_> {
                     answered = false;
                 }
             }
+            tokio::time::sleep(every).await;
+        }
+    }
+
+    /// Keeps it for another while, and takes it again where nobody has it; who has it, if somebody else has.
+    ///
+    /// # Errors
+    ///
+    /// No answer; whether it is ours is unknown.
+    pub async fn confirm(&self) -> Result<Option<String>, Unanswered> {
+        match self.renew().await {
+            Ok(true) => Ok(None),
+            Ok(false) => self.ask_for().await,
+            Err(unanswered) => Err(unanswered),
         }
     }
 

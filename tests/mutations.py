@@ -134,10 +134,20 @@ MUTATIONS = {
         "            if sealed.await? {\n",
         "            drop(sealed);\n            if true {\n",
     ),
-    "a lane opens a chain that was taken over": (
-        "src/pipeline/protocol.rs",
-        "    token.is_none_or(|token| token == epoch)\n",
-        "    token.is_none_or(|token| token <= epoch)\n",
+    "messages of a topic made anew are taken for the old one's": (
+        "src/source/kafka/watch.rs",
+        "if at_work && consumer.context().reads_another_log(",
+        "if false && consumer.context().reads_another_log(",
+    ),
+    "a checkpoint in the old log is followed in the new one": (
+        "src/engine/open.rs",
+        "            let replaced = item.is_some_and(|item| item.starts.is_empty());\n",
+        "            let replaced = item.is_some_and(|_| false);\n",
+    ),
+    "a log that replaces another one counts as the first": (
+        "src/ledger/dynamodb.rs",
+        "            Ok(!logs.iter().all(known))\n",
+        "            Ok(logs.is_empty() && logs.iter().all(known))\n",
     ),
     "anybody releases a lock": (
         "src/lock.rs",
@@ -151,7 +161,7 @@ SUITES = {
     "simulation": ["--test", "simulation", "--", "nothing"],
     "unit": ["--lib", "--", "pipeline::", "engine::", "source::", "event::ids"],
     "model": ["--test", "model"],
-    "locks": ["--test", "it", "--", "lock::"],
+    "locks and logs": ["--test", "it", "--", "lock::", "replaced_log::"],
 }
 
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::event::ids::unescape;
 use crate::event::{Digest, Outcome, Position, Reason, SetDigest};
-use crate::ledger::{Fills, Head, Kept, Outcomes, StartItem};
+use crate::ledger::{Epoch, Fills, Head, Kept, Outcomes, StartItem};
 
 use super::finding::{Finding, Findings, Kind};
 use super::index::ChainIndex;
@@ -87,8 +87,8 @@ pub struct Chains {
     /// Where entries of a chain begin that cannot be read.
     garbled: HashMap<String, Vec<Position>>,
     starts: HashMap<String, StartItem>,
-    /// By lineage and number: where the chains of later epochs begin, and the digest of what lies before.
-    epochs: BTreeMap<(String, u32), (Position, Digest)>,
+    /// By lineage and number: the later epochs.
+    epochs: BTreeMap<(String, u32), Epoch>,
     /// Where chains end for good.
     seals: HashMap<String, Position>,
     /// The furthest of the heads of each chain; two, where they contradict each other.
@@ -143,7 +143,7 @@ impl Chains {
             }
             Kept::Start { key, item } => drop(self.starts.insert(key, item)),
             Kept::Epoch { key, epoch } => {
-                self.epochs.insert((key, epoch.number), (epoch.begin, epoch.previous));
+                self.epochs.insert((key, epoch.number), epoch);
             }
             Kept::Seal { chain, at } => drop(self.seals.insert(chain, at)),
             Kept::Broken { chain, reason } => {
@@ -167,6 +167,8 @@ impl Chains {
     pub fn check(mut self) -> Audit {
         let mut counts = Counts::default();
         self.close_left_behind();
+        let emptied: Vec<String> = self.seals.keys().filter(|key| !self.entries.contains_key(*key)).cloned().collect();
+        emptied.iter().for_each(|key| self.check_seal(key, &[]));
         // A group's start item says which topics it has begun on.
         let begun = self.starts.keys().filter_map(|key| key.split_once('|')).map(|(_, of)| of.to_owned()).collect();
         let mut index = ChainIndex::of(begun);
@@ -195,22 +197,33 @@ impl Chains {
         Audit::new(index, self.findings, counts)
     }
 
-    /// What is wrong with a chain that was left behind for a new epoch is on record. One that was sealed, since another process
-    /// went on, was sound.
+    /// What is wrong with a chain that was left behind for a new epoch is on record. One that was taken over was sound, and
+    /// sealed.
     fn close_left_behind(&mut self) {
-        for (lineage, number) in self.epochs.keys() {
-            let left = (0..*number).map(|earlier| format!("{lineage}|{earlier}"));
-            left.filter(|chain| !self.seals.contains_key(chain)).for_each(|chain| self.findings.close(chain));
+        for ((lineage, number), epoch) in &self.epochs {
+            let before = format!("{lineage}|{}", number.saturating_sub(1));
+            if !epoch.taken_over {
+                self.findings.close(before);
+            } else if !self.seals.contains_key(&before) {
+                let detail = format!("epoch {number} goes on where it was sealed, and the seal is not there");
+                self.findings.push(Finding::of_chain(Kind::ChainCut, &before, None, detail));
+            }
         }
     }
 
     /// A sealed chain ends where its seal stands, with the entry that the next epoch names.
     fn check_seal(&mut self, key: &str, entries: &[AuditEntry]) {
-        let (Some(at), Some(last)) = (self.seals.get(key).copied(), entries.last()) else { return };
-        let mut later = epoch_of(key).into_iter().flat_map(|(lineage, number)| {
-            self.epochs.range((lineage.to_owned(), number.saturating_add(1))..=(lineage.to_owned(), u32::MAX))
-        });
-        let named = later.next().map(|(_, (_, previous))| *previous);
+        let Some(at) = self.seals.get(key).copied() else { return };
+        let next = epoch_of(key)
+            .and_then(|(lineage, number)| self.epochs.get(&(lineage.to_owned(), number.saturating_add(1))));
+        let named = next.map(|epoch| epoch.previous);
+        let Some(last) = entries.last() else {
+            if named.is_some_and(|named| named != Digest::of(b"")) {
+                let detail = "it is sealed, and none of its entries is there".to_owned();
+                self.findings.push(Finding::of_chain(Kind::ChainCut, key, None, detail));
+            }
+            return;
+        };
         let (kind, range, detail) = match last.to.cmp(&at) {
             std::cmp::Ordering::Equal if named.is_none_or(|named| named == last.digest) => return,
             std::cmp::Ordering::Equal => {
@@ -239,7 +252,7 @@ impl Chains {
         }
         let ordered = epoch_of(key)
             .and_then(|(lineage, number)| self.epochs.get(&(lineage.to_owned(), number)))
-            .map(|(begin, _)| *begin);
+            .map(|epoch| epoch.begin);
         let begin = ordered.or_else(|| {
             let (topic, partition) = start_key(key).filter(|_| key.ends_with("|0"))?;
             let starts = &self.starts.get(topic)?.starts;

@@ -374,6 +374,7 @@ fn a_chain_left_behind_is_on_record_and_its_successor_counts() {
         begin: anew.from,
         previous: last,
         reason: "r".into(),
+        taken_over: false,
         writer: "w".into(),
         nonce: "n".into(),
     };
@@ -400,10 +401,11 @@ fn a_sealed_chain_is_audited_and_ends_where_its_seal_stands() {
     let (chain, entry, digest) = world.entry(3);
     let (chain, at, last) = (chain.to_owned(), entry.to, *digest);
     let epoch = Epoch {
-        number: 2,
+        number: 1,
         begin: at,
         previous: last,
         reason: "taken over".into(),
+        taken_over: true,
         writer: "w".into(),
         nonce: "n".into(),
     };
@@ -420,6 +422,12 @@ fn a_sealed_chain_is_audited_and_ends_where_its_seal_stands() {
     let mut cut = world.clone();
     cut.kept.remove(3);
     assert_eq!(cut.found(), ["gap 10-16"]);
+    let mut unsealed = world.clone();
+    unsealed.kept.pop();
+    assert_eq!(unsealed.found(), ["chain_cut"]);
+    let mut emptied = world.clone();
+    emptied.kept.retain(|kept| !matches!(kept, Kept::Entry { .. }));
+    assert!(emptied.found().contains(&"chain_cut".to_owned()), "{:?}", emptied.found());
     let (chain, entry, digest) = world.entry(3);
     entry.writer = "somebody".into();
     *digest = entry.digest(chain);

@@ -1,11 +1,13 @@
 //! From a pipeline and the settings to the engine that runs it, whatever the source.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Settings;
 use crate::dedupe::DedupeStore;
 use crate::engine::{Coordinator, Hosting, LaneLimits, Limits, WorkerParts};
+use crate::event::PartitionRef;
 use crate::pipeline::protocol::Purpose;
 use crate::pipeline::{Parts, Patience, Pipeline};
 use crate::source::Source;
@@ -31,8 +33,8 @@ pub(super) struct Lanes<'a> {
     pub cache: &'a Arc<dyn DedupeStore>,
     /// Whose ledger is kept.
     pub group: &'a str,
-    /// See [`Parts::token`].
-    pub token: Option<u32>,
+    /// See [`Parts::tokens`].
+    pub tokens: Option<Arc<BTreeMap<PartitionRef, u32>>>,
     /// What for.
     pub purpose: Purpose,
     /// How many pipelines share the process.
@@ -62,7 +64,7 @@ impl Lanes<'_> {
             let dynamo = Arc::new(backends::dynamo(settings, credentials, share, Some(&process.metrics)).await?);
             let parts_of_lane = Parts {
                 group: self.group.into(),
-                token: self.token,
+                tokens: self.tokens.clone(),
                 purpose: self.purpose,
                 // Each lane sets its own.
                 partition: Arc::new(crate::event::Partition::default()),

@@ -142,6 +142,7 @@ async fn execute(
         begin: planned.begin,
         previous: planned.sound.digest,
         reason: args.reason.clone(),
+        taken_over: false,
         writer: run::writer(),
         nonce: uuid::Uuid::new_v4().simple().to_string(),
     };

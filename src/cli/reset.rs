@@ -204,7 +204,8 @@ async fn skip(
     let sealed = end.as_ref().is_some_and(|end| end.sealed_by.is_some());
     match protocol::refused_append(from, &entry.nonce, last, sealed) {
         Extended::Found => Ok(()),
-        Extended::Others | Extended::Sealed | Extended::Nowhere => {
+        Extended::Sealed => anyhow::bail!("{}: its chain was taken over: look again", planned.place.partition),
+        Extended::Others | Extended::Nowhere => {
             let partition = &planned.place.partition;
             anyhow::bail!(
                 "{partition}: the ledger grew meanwhile, by an instance of the group or another order: look again"

@@ -238,7 +238,7 @@ async fn coordinator(
         topics,
         cache,
         group: pipeline.group(),
-        token: None,
+        tokens: None,
         purpose: Purpose::Live,
         pipelines: deployment.pipelines.len(),
         until_idle: deployment.until_idle,

@@ -42,10 +42,11 @@ pub async fn tables(global: &GlobalArgs, args: &TablesArgs) -> Result<ExitCode, 
         TablesCommand::Create { topics } => {
             let metrics = Metrics::new()?;
             // The tables have no identity before they are there.
-            let locks = backends::locks(settings, String::new(), run::writer(), &metrics)?;
+            let locks = backends::locks(settings, String::new(), run::writer(), &metrics);
             let ours = match &locks {
-                Some(locks) => lock_out(locks, settings).await?,
-                None => None,
+                Ok(Some(locks)) => lock_out(locks, settings).await?,
+                Ok(None) => None,
+                Err(error) => without_lock(&format!("{error:#}"))?,
             };
             let options = table_options(settings);
             let report = match ours {
@@ -81,14 +82,14 @@ async fn lock_out<'a>(locks: &'a Locks, settings: &Settings) -> anyhow::Result<O
     match locks.take(&format!("tables|{}", settings.general.table_prefix)).await {
         Taken::Ours(lock) => Ok(Some(lock)),
         Taken::Held(holder) => anyhow::bail!("the tables are being created by {holder}: wait until it is done"),
-        Taken::Unknown(why) => {
-            show(
-                format!("no lock: nothing keeps another process from creating the same tables: redis: {why}\n")
-                    .as_bytes(),
-            )?;
-            Ok(None)
-        }
+        Taken::Unknown(why) => without_lock(&format!("redis: {why}")),
     }
+}
+
+/// Says that there is no lock, and why.
+fn without_lock<'a>(why: &str) -> anyhow::Result<Option<Lock<'a>>> {
+    writeln!(std::io::stderr().lock(), "no lock: nothing keeps another process from creating the same tables: {why}")?;
+    Ok(None)
 }
 
 /// On AWS: recovery, protection, a stream on the records, and the key that is configured. Another endpoint is a server for

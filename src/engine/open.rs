@@ -41,7 +41,9 @@ pub(super) async fn open(
     let opening = ask_ledger(&parts, || parts.ledger.opening(&chain)).await?;
     chain.epoch = opening.epoch;
     let sealed = opening.end.as_ref().is_some_and(|end| end.sealed_by.is_some());
-    if sealed || !protocol::is_ours(parts.token, opening.epoch) {
+    // Taken over in another epoch than this one, it was taken from us since.
+    let ours = parts.tokens.as_ref().is_none_or(|tokens| tokens.get(partition) == Some(&opening.epoch));
+    if sealed || !ours {
         let reason = "taken over by another process: this one may not go on";
         alerts.raise(Alert::Fenced, &at, reason);
         return Some(Opened::Unread(format!("{partition} was {reason}")));

@@ -279,7 +279,7 @@ impl World {
         let letters = Arc::new(Letters { held: holding, began: begin });
         let parts = Parts {
             group: "g".into(),
-            token: None,
+            tokens: None,
             purpose: Purpose::Live,
             partition: partition(""),
             pipeline: Arc::new(Pipeline::compile(&specs[0]).unwrap()),

@@ -96,6 +96,11 @@ pub struct Partition {
 pub type PartitionRef = Arc<Partition>;
 
 impl Partition {
+    /// Whether another one is the same partition of the same topic, whichever log the topic's name stands for.
+    pub fn is_at_place_of(&self, other: &Self) -> bool {
+        (&self.cluster, &self.topic, &self.name) == (&other.cluster, &other.topic, &other.name)
+    }
+
     /// All parts, escaped and joined by `|`: `cluster|topic|topic id|epoch|partition`.
     pub fn key(&self) -> String {
         let mut key = String::with_capacity(96);

@@ -18,8 +18,8 @@ const TRIES: u32 = 100;
 /// What came of taking chains over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fence {
-    /// They go on in this epoch, for the caller alone.
-    Token(u32),
+    /// Each goes on in this epoch, for the caller alone; in the order of the chains.
+    Tokens(Vec<u32>),
     /// They cannot, for this reason.
     Refused(String),
 }
@@ -68,39 +68,43 @@ impl Dynamo {
     ///
     /// Where it is unknown how far it got.
     pub async fn take_over(&self, chains: &[(Chain, Position)], writer: &str) -> Result<Fence, Retry> {
-        let mut epochs = Vec::with_capacity(chains.len());
-        for (chain, _) in chains {
+        let mut tokens = Vec::with_capacity(chains.len());
+        for (chain, begin) in chains {
+            let partition = &chain.partition;
             let opening = self.opening_of(chain).await?;
             if let Some(why) = opening.broken {
                 return Ok(Fence::Refused(format!("the chain {} is broken: {why}", chain.key())));
             }
-            epochs.push(opening.epoch);
-        }
-        let token = epochs.iter().max().map_or(0, |latest| latest.saturating_add(1));
-        for ((chain, begin), epoch) in chains.iter().zip(epochs) {
-            let end = self.seal(&Chain { epoch, ..chain.clone() }, *begin, token, writer).await?;
+            let meanwhile = || Ok(Fence::Refused(format!("{partition}: another process takes it over")));
+            let sealed = self.seal(&Chain { epoch: opening.epoch, ..chain.clone() }, *begin, writer).await?;
+            let Some(end) = sealed else { return meanwhile() };
             let epoch = Epoch {
-                number: token,
+                // The next one, so that of two who saw the same seal one is refused.
+                number: opening.epoch.saturating_add(1),
                 begin: end.position,
                 previous: end.digest,
                 reason: "taken over".to_owned(),
+                taken_over: true,
                 writer: writer.to_owned(),
                 nonce: uuid::Uuid::new_v4().simple().to_string(),
             };
             if !self.put_epoch(chain, &epoch).await? {
-                let partition = &chain.partition;
-                return Ok(Fence::Refused(format!("{partition}: another process took it over at the same time")));
+                return meanwhile();
             }
+            tokens.push(epoch.number);
         }
-        Ok(Fence::Token(token))
+        Ok(Fence::Tokens(tokens))
     }
 
-    /// Seals a chain, and tells where it ends.
-    async fn seal(&self, chain: &Chain, begin: Position, token: u32, writer: &str) -> Result<ChainEnd, Retry> {
+    /// Seals a chain, and tells where it ends; `None` where it has gone on in another epoch.
+    async fn seal(&self, chain: &Chain, begin: Position, writer: &str) -> Result<Option<ChainEnd>, Retry> {
         for _ in 0..TRIES {
             let opening = self.opening_of(chain).await?;
+            if opening.epoch != chain.epoch {
+                return Ok(None);
+            }
             let end = match (opening.end, opening.begin) {
-                (Some(end), _) if end.sealed_by.is_some() => return Ok(end),
+                (Some(end), _) if end.sealed_by.is_some() => return Ok(Some(end)),
                 (Some(end), _) => end,
                 (None, begun) => Seal { at: begun.unwrap_or(begin), writer: writer.to_owned() }.end(),
             };
@@ -109,11 +113,11 @@ impl Dynamo {
                 ("format", Value::Number(FORMAT.to_string())),
                 ("from", Value::Text(end.position.sort_key())),
                 ("ledger_id", Value::Text(chain.key())),
-                (SEALED_FOR, Value::Number(token.to_string())),
+                (SEALED_FOR, Value::Number(chain.epoch.saturating_add(1).to_string())),
                 ("writer", Value::Text(writer.to_owned())),
             ]);
             if sealed.await? {
-                return Ok(end);
+                return Ok(Some(end));
             }
             // It grew, or a seal's answer was lost.
         }

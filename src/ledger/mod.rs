@@ -76,6 +76,8 @@ pub struct Epoch {
     pub previous: Digest,
     /// Why, in the words of who gave the order.
     pub reason: String,
+    /// The chain before was sealed and is as sound as any other; else it was left behind.
+    pub taken_over: bool,
     /// Which process wrote it.
     pub writer: String,
     /// Fresh for each epoch.

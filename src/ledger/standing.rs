@@ -11,6 +11,8 @@ use crate::store::dynamodb::{Answer, Attributes, Dynamo, Item, StoreTrouble, Val
 pub(super) const BROKEN: &str = "broken#";
 /// In front of a lineage: its epochs, by number.
 pub(super) const EPOCH: &str = "epoch#";
+/// The attribute of an epoch whose chain before was sealed.
+const TAKEN_OVER: &str = "taken_over";
 /// The sort key of a mark.
 const MARK_FROM: &str = "0";
 /// How many of the last entries are looked at when a lane opens.
@@ -92,20 +94,22 @@ impl Dynamo {
     pub async fn put_epoch(&self, chain: &Chain, epoch: &Epoch) -> Result<bool, Retry> {
         let text = |text: &str| Value::Text(text.to_owned());
         let key = format!("{EPOCH}{}", chain.lineage());
-        let written = self
-            .put_aside(vec![
-                ("created_at", Value::Text(stored_now())),
-                ("format", Value::Number(FORMAT.to_string())),
-                ("from", Value::Text(format!("{:010}", epoch.number))),
-                ("ledger_id", text(&key)),
-                ("nonce", text(&epoch.nonce)),
-                ("previous", Value::Text(epoch.previous.hex())),
-                ("reason", text(&epoch.reason)),
-                ("to", Value::Text(epoch.begin.sort_key())),
-                ("writer", text(&epoch.writer)),
-            ])
-            .await?;
-        if written {
+        let mut attributes = vec![
+            ("created_at", Value::Text(stored_now())),
+            ("format", Value::Number(FORMAT.to_string())),
+            ("from", Value::Text(format!("{:010}", epoch.number))),
+            ("ledger_id", text(&key)),
+            ("nonce", text(&epoch.nonce)),
+            ("previous", Value::Text(epoch.previous.hex())),
+            ("reason", text(&epoch.reason)),
+            ("to", Value::Text(epoch.begin.sort_key())),
+            ("writer", text(&epoch.writer)),
+        ];
+        if epoch.taken_over {
+            let to = attributes.partition_point(|(name, _)| *name < TAKEN_OVER);
+            attributes.insert(to, (TAKEN_OVER, Value::Number("1".to_owned())));
+        }
+        if self.put_aside(attributes).await? {
             return Ok(true);
         }
         // Its answer may have been lost.
@@ -134,6 +138,7 @@ pub(super) fn read_epoch(item: &Item) -> Result<Epoch, String> {
         begin: Position::from_sort_key(text("to")?).ok_or("to is no position")?,
         previous: Digest::from_hex(text("previous")?).ok_or("previous is no digest")?,
         reason: text("reason")?.to_owned(),
+        taken_over: item.contains_key(TAKEN_OVER),
         writer: text("writer")?.to_owned(),
         nonce: text("nonce")?.to_owned(),
     })

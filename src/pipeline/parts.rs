@@ -1,5 +1,6 @@
 //! The seams that a lane works with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::dedupe::DedupeStore;
@@ -19,8 +20,9 @@ use super::settle::Patience;
 pub struct Parts {
     /// Whose ledger is kept: the consumer group, or a run of its own that reads again.
     pub group: Arc<str>,
-    /// The ledger epoch in which this process alone may extend the chains; `None` where the consumer group sees to it.
-    pub token: Option<u32>,
+    /// The ledger epoch of each partition in which this process alone may extend its chain; `None` where the consumer group sees
+    /// to it.
+    pub tokens: Option<Arc<BTreeMap<PartitionRef, u32>>>,
     /// What the run is for.
     pub purpose: Purpose,
     /// The lane's partition.

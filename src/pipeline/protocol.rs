@@ -139,12 +139,6 @@ pub fn beyond_log(checkpoint: Option<Position>, ledger_end: Position, log_end: P
     (named > log_end).then_some(named)
 }
 
-/// Whether the caller may extend a chain that it finds in this epoch: not where it took its chains over in another one, since
-/// then they were taken from it.
-pub fn is_ours(token: Option<u32>, epoch: u32) -> bool {
-    token.is_none_or(|token| token == epoch)
-}
-
 /// What a refused append means, now that the chain's end was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extended {
@@ -233,7 +227,7 @@ pub enum Unmovable {
     #[error("the log begins at offset {}", .0.next_offset())]
     BelowLog(Position),
     /// It is not this log that the ledger speaks of: no lane would read it.
-    #[error("the ledger ends at offset {}, above the log: the topic was made anew or its log was truncated", .0.next_offset())]
+    #[error("the ledger ends at offset {}, above the log: it was truncated, or replaced: see source.kafka.topic_epochs", .0.next_offset())]
     AnotherLog(Position),
     /// It does not exist yet.
     #[error("the log ends before offset {}", .0.next_offset())]

@@ -1,14 +1,20 @@
 //! Locks, and what holds where a lock does not: who was overtaken can write no more.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
+use recordkeeper::embedded::dynamodb::EmbeddedDynamo;
+use recordkeeper::event::{Partition, Position};
+use recordkeeper::ledger::{Chain, Fence};
 use recordkeeper::lock::{Lock, Locks, Taken};
 use recordkeeper::redis::{RedisConfig, RedisMode};
+use recordkeeper::store::dynamodb::{Dynamo, DynamoConfig, ShardCounts, Shards, WriteUnits};
 use recordkeeper::telemetry::Metrics;
 use serde_json::json;
 
-use crate::deployment::{Deployment, Event, RUN_MAX, Run, run_of};
+use crate::deployment::{Deployment, Event, RUN_MAX, Run, run_of, text};
 use crate::running::{Running, until};
 use crate::{ledger, services};
 
@@ -22,7 +28,7 @@ fn locks(url: &str, writer: &str, metrics: &Metrics) -> Locks {
         password: None,
         tls_ca_file: None,
         prefix: "lock-test".to_owned(),
-        table_id: uuid_of_test(),
+        table_id: table_id(),
         ttl: Duration::from_secs(60),
         connections: NonZeroUsize::MIN,
         deadline: Duration::from_secs(5),
@@ -30,8 +36,8 @@ fn locks(url: &str, writer: &str, metrics: &Metrics) -> Locks {
     Locks::new(&config, TTL, writer.to_owned(), metrics).unwrap()
 }
 
-/// The same for all processes of a test.
-fn uuid_of_test() -> String {
+/// Apart from other runs of the tests on the same server.
+fn table_id() -> String {
     std::process::id().to_string()
 }
 
@@ -47,7 +53,7 @@ async fn taken<'a>(locks: &'a Locks, name: &str) -> Lock<'a> {
 async fn expire(url: &str, name: &str) {
     let client = redis::Client::open(url).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let key = format!("lock-test:{}:lock:{name}", uuid_of_test());
+    let key = format!("lock-test:{}:lock:{name}", table_id());
     let there: i64 = redis::cmd("DEL").arg(key).query_async(&mut connection).await.unwrap();
     assert_eq!(there, 1);
 }
@@ -150,7 +156,7 @@ async fn assert_replayed_once(deployment: &Deployment, a: Running) {
     assert_eq!(chains.iter().map(|chain| chain.end).sum::<u64>(), u64::from(COUNT));
     let ledger = deployment.scan("ledger").await;
     assert!(ledger.iter().any(|item| item.contains_key("sealed_for")), "the chain of A is sealed");
-    crate::audit::assert_sound(deployment).await;
+    crate::tampering::assert_sound(deployment).await;
 }
 
 async fn ended(deployment: &Deployment, args: &[&str], env: &[(&str, &str)]) -> Run {
@@ -186,4 +192,56 @@ async fn without_a_lock_the_ledger_alone_refuses_who_was_overtaken() {
     let b = ended(&deployment, &[&AGAIN[..], &["--rate", "unlimited"]].concat(), &none).await;
     assert_eq!((b.code, b.count("consumed")), (Some(0), u64::from(COUNT)), "{}", b.stderr);
     assert_replayed_once(&deployment, a).await;
+}
+
+/// However two takers come in between each other, each epoch is one's alone, and no chain is sealed in two places.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_take_over_at_once_each_has_epochs_of_its_own() {
+    let deployment = Deployment::start("takers", "wallets", 1).await;
+    let take = async |writer: &'static str| {
+        let dynamo = dynamo(&deployment).await;
+        let mut tokens = Vec::new();
+        for _ in 0..20 {
+            match dynamo.take_over(&chains(), writer).await.unwrap() {
+                Fence::Tokens(ours) => tokens.push(ours),
+                Fence::Refused(why) => assert!(why.contains("another process takes it over"), "{why}"),
+            }
+        }
+        tokens
+    };
+    let (a, b) = tokio::join!(take("a"), take("b"));
+    for chain in 0..2 {
+        let mut tokens: Vec<u32> = a.iter().chain(&b).map(|tokens| tokens[chain]).collect();
+        tokens.sort_unstable();
+        assert!(tokens.windows(2).all(|two| two[0] < two[1]), "{tokens:?}");
+    }
+    let mut seals = BTreeMap::new();
+    for item in deployment.scan("ledger").await.iter().filter(|item| item.contains_key("sealed_for")) {
+        *seals.entry(text(item, "ledger_id").to_owned()).or_insert(0) += 1;
+    }
+    assert!(!seals.is_empty() && seals.values().all(|seals| *seals == 1), "{seals:?}");
+}
+
+fn chains() -> Vec<(Chain, Position)> {
+    let chain = |name: &str| {
+        let partition = Partition { topic: "t".into(), name: name.into(), ..Partition::default() };
+        Chain { group: "g".into(), partition: Arc::new(partition), epoch: 0 }
+    };
+    vec![(chain("0"), Position::Begin), (chain("1"), Position::Offset(7))]
+}
+
+async fn dynamo(deployment: &Deployment) -> Dynamo {
+    let shards = Shards { write: 8, read: 8 };
+    let config = DynamoConfig {
+        table_prefix: format!("{}-", deployment.name),
+        region: Some(EmbeddedDynamo::REGION.into()),
+        endpoint: Some(deployment.dynamodb.clone()),
+        credentials: Some(EmbeddedDynamo::credentials()),
+        connections_max: 4,
+        calls_in_flight_max: 4,
+        call_deadline: Duration::from_secs(10),
+        write_units_per_second: WriteUnits::default(),
+        shards: ShardCounts { records: shards, wallets: shards },
+    };
+    Dynamo::connect(config, None).await.unwrap()
 }

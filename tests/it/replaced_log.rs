@@ -1,9 +1,9 @@
 //! A topic whose log is another one than the group read before: noticed, and never mixed with the earlier one.
 
-use crate::audit::assert_sound;
 use crate::deployment::{Deployment, Event, text};
 use crate::running::{Running, until};
 use crate::services;
+use crate::tampering::assert_sound;
 
 fn transactions(range: std::ops::Range<u32>) -> Vec<Event> {
     let one = |n: u32| {
@@ -83,8 +83,11 @@ async fn a_topic_made_anew_under_a_running_group_is_read_from_its_beginning() {
     let consumer = Running::start(&deployment, "run.log", &["run"], &fast);
     deployment.publish(&transactions(0..20)).await;
     until("the first log", async || (deployment.scan("wallet_records").await.len() == 20).then_some(())).await;
+    // It must not learn of the new log by an offset that is out of its range.
+    consumer.signal("STOP").await;
     make_anew(&deployment).await;
     deployment.publish(&transactions(20..70)).await;
+    consumer.signal("CONT").await;
     until("the second log", async || (deployment.scan("wallet_records").await.len() == 70).then_some(())).await;
     consumer.line_with("topic_recreated").await;
     consumer.terminate().await;

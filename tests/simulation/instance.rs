@@ -137,7 +137,7 @@ fn parts(world: &Shared, metrics: &Arc<Metrics>, pipeline: &Arc<Pipeline>) -> Pa
     let seams = Arc::new(Seams(world.clone()));
     Parts {
         group: pipeline.group().into(),
-        token: None,
+        tokens: None,
         purpose: Purpose::Live,
         partition: Arc::new(Partition::default()),
         pipeline: pipeline.clone(),

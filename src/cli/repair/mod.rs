@@ -10,14 +10,15 @@ mod redrive;
 pub mod replay;
 mod spec;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
-use crate::engine::Ending;
-use crate::event::Position;
+use crate::engine::{Coordinator, Ending};
+use crate::event::{PartitionRef, Position};
 use crate::ledger::{Chain, Fence, Ledger as _, Opening, RunItem};
 use crate::lock::{Lock, Locks, Taken};
 use crate::pipeline::Pipeline;
@@ -90,20 +91,38 @@ impl Work<'_> {
         self.ranges.iter().map(|range| (chain(range), range.from)).collect()
     }
 
-    /// The run's own epoch: the first one where this process began it, or else the next, with the chains of whoever worked on
-    /// it before sealed.
-    async fn take_over(&self) -> anyhow::Result<u32> {
+    /// The run's own epochs: the first ones where this process began it, or else the next, with the chains of whoever worked on it
+    /// before sealed. `None` where the run is done.
+    async fn take_over(&self) -> anyhow::Result<Option<BTreeMap<PartitionRef, u32>>> {
         let (standing, begun) = again(|| self.dynamo.begin_run(self.pipeline.group(), self.run)).await?;
         let name = &self.run.name;
         anyhow::ensure!(standing.spec == self.run.spec, "a run {name} was begun meanwhile, and told other things");
-        if begun {
-            return Ok(0);
+        if standing.done {
+            return Ok(None);
         }
-        let (chains, writer) = (self.chains(), run::writer());
+        let chains = self.chains();
+        let partitions = chains.iter().map(|(chain, _)| chain.partition.clone());
+        if begun {
+            return Ok(Some(partitions.map(|partition| (partition, 0)).collect()));
+        }
+        // Not on the word of a lock that ended meanwhile.
+        for lock in self.locks {
+            if let Ok(Some(holder)) = lock.confirm().await {
+                anyhow::bail!("{}", self.overtaken_by(&holder));
+            }
+        }
+        let writer = run::writer();
         match again(|| self.dynamo.take_over(&chains, &writer)).await? {
-            Fence::Token(token) => Ok(token),
+            Fence::Tokens(tokens) => Ok(Some(partitions.zip(tokens).collect())),
             Fence::Refused(why) => anyhow::bail!("run {name} cannot be taken up: {why}"),
         }
+    }
+
+    fn overtaken_by(&self, holder: &str) -> String {
+        let RunItem { kind, name, .. } = self.run;
+        format!(
+            "{holder} does a {kind} of this pipeline now: `recordkeeper {kind} --run {name}` goes on where the ledger ends"
+        )
     }
 
     /// How many positions each range's chain holds already.
@@ -116,27 +135,27 @@ impl Work<'_> {
         Ok(done)
     }
 
-    /// Reads the ranges through the pipeline. True where it came to their end; then that is on record.
-    ///
-    /// # Errors
-    ///
-    /// What is missing at the start, or cannot be read.
-    async fn execute(self, process: &Process, feed: Box<dyn Feed>) -> anyhow::Result<bool> {
-        let Self { settings, pipeline, dynamo, run, locks, .. } = self;
-        let group = pipeline.group();
+    /// Takes the run over and makes ready to read its ranges. `None` where there is nothing to do: the run is done, or the process
+    /// is to end.
+    async fn open(
+        &mut self,
+        process: &Process,
+        feed: Box<dyn Feed>,
+    ) -> anyhow::Result<Option<(Coordinator, Progress)>> {
+        let (settings, pipeline, dynamo, run) = (self.settings, self.pipeline, self.dynamo, self.run);
         let deadline = settings.engine.start_deadline;
         let waiting = ready::wait(settings, dynamo, std::slice::from_ref(pipeline), &process.readiness, &process.stop);
         let topics = tokio::time::timeout(deadline, waiting)
             .await
             .with_context(|| format!("not ready within {deadline:?}: the log names what is missing"))?;
-        let Some(topics) = topics else { return Ok(false) };
+        let Some(topics) = topics else { return Ok(None) };
         let cache = backends::dedupe(settings, tables::identity(dynamo).await?, &process.metrics)?;
-        let token = Some(self.take_over().await?);
+        let Some(tokens) = self.take_over().await? else { return Ok(None) };
         let total: u64 = self.ranges.iter().map(Range::len).sum();
         let progress = Progress::new(run, total, self.done_before().await?, process.metrics.clone());
         let beat = process.heartbeats.register("range-reader", BEATS);
-        let source = RangeSource::start(self.ranges, feed, self.rate.0, beat)?;
-        let ledger_group = run.ledger_group(group);
+        let source = RangeSource::start(std::mem::take(&mut self.ranges), feed, self.rate.0, beat)?;
+        let ledger_group = run.ledger_group(pipeline.group());
         let lanes = Lanes {
             settings,
             credentials: None,
@@ -144,12 +163,26 @@ impl Work<'_> {
             topics: &topics,
             cache: &cache,
             group: &ledger_group,
-            token,
+            tokens: Some(Arc::new(tokens)),
             purpose: self.purpose,
             pipelines: 1,
             until_idle: true,
         };
-        let coordinator = lanes.start(process, Box::new(source)).await?;
+        Ok(Some((lanes.start(process, Box::new(source)).await?, progress)))
+    }
+
+    /// Reads the ranges through the pipeline. True where it came to their end; then that is on record.
+    ///
+    /// # Errors
+    ///
+    /// What is missing at the start, or cannot be read; that another process has taken over.
+    async fn execute(mut self, process: &Process, feed: Box<dyn Feed>) -> anyhow::Result<bool> {
+        let (dynamo, run, locks) = (self.dynamo, self.run, self.locks);
+        let opened = tokio::select! {
+            opened = self.open(process, feed) => opened?,
+            holder = overtaken(locks) => None.with_context(|| self.overtaken_by(&holder))?,
+        };
+        let Some((coordinator, progress)) = opened else { return Ok(!process.stop.is_cancelled()) };
         let mut working = std::pin::pin!(coordinator.run(process.stop.clone()));
         let (ending, overtaken) = tokio::select! {
             ending = &mut working => (ending, None),
@@ -161,11 +194,11 @@ impl Work<'_> {
         };
         progress.end();
         if let Some(holder) = overtaken {
-            anyhow::bail!("{} was taken over by {holder}", run.name);
+            anyhow::bail!("{}", self.overtaken_by(&holder));
         }
         match ending? {
             Ending::Drained if !process.stop.is_cancelled() => {
-                again(|| dynamo.end_run(group, run)).await?;
+                again(|| dynamo.end_run(self.pipeline.group(), run)).await?;
                 Ok(true)
             }
             Ending::Drained => Ok(false),
@@ -195,18 +228,26 @@ async fn lock_out<'a>(
         let name = pipeline.name();
         let lock = format!("{kind}|{name}");
         let taken = tokio::select! {
-            taken = locks.take(&lock) => taken,
-            () = stop.cancelled() => anyhow::bail!("told to stop"),
+            taken = locks.take(&lock) => Ok(taken),
+            holder = overtaken(&ours) => Err(format!("{holder} does a {kind} of one of the pipelines now")),
+            () = stop.cancelled() => Err("told to stop".to_owned()),
         };
-        match taken {
-            Taken::Ours(lock) => ours.push(lock),
-            Taken::Held(holder) => {
-                anyhow::bail!("a {kind} of pipeline {name} is under way in {holder}: wait until it ends, or stop it")
+        let refused = match taken {
+            Ok(Taken::Ours(lock)) => {
+                ours.push(lock);
+                continue;
             }
-            Taken::Unknown(why) => {
+            Ok(Taken::Unknown(why)) => {
                 tracing::warn!("no lock: nothing keeps another process from a {kind} of pipeline {name}: redis: {why}");
+                continue;
             }
-        }
+            Ok(Taken::Held(holder)) => {
+                format!("a {kind} of pipeline {name} is under way in {holder}: wait until it ends, or stop it")
+            }
+            Err(why) => why,
+        };
+        unlock(ours).await;
+        anyhow::bail!(refused);
     }
     Ok(ours)
 }

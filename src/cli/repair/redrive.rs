@@ -132,11 +132,13 @@ pub(super) async fn redrive(global: &GlobalArgs, args: &RedriveArgs) -> Result<E
     // Only now: what another redrive did with the letters is known.
     let planned = tokio::select! {
         planned = planning => planned,
-        holder = overtaken(&ours) => anyhow::bail!("redrive {name} was taken over by {holder}"),
+        holder = overtaken(&ours) => Err(anyhow::anyhow!("{holder} does a redrive of these pipelines now")),
+        () = process.stop.cancelled() => Err(anyhow::anyhow!("told to stop")),
     };
-    let ended = match planned? {
-        Ok(planned) => execute(args, settings, &dynamo, &process, planned, &ours).await,
-        Err(what) => wrong(what),
+    let ended = match planned {
+        Ok(Ok(planned)) => execute(args, settings, &dynamo, &process, planned, &ours).await,
+        Ok(Err(what)) => wrong(what),
+        Err(error) => Err(error),
     };
     unlock(ours).await;
     ended

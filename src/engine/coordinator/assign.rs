@@ -13,21 +13,17 @@ use crate::source::{Answer, Assignment, Survey};
 use super::Coordinator;
 
 impl Coordinator {
-    /// To the worker with the fewest partitions; after an earlier lane of the same partition has ended.
+    /// To the worker with the fewest partitions; after an earlier lane of the same place has ended.
     pub(super) fn assign(&mut self, assignment: Assignment) {
         if self.ending.is_some() {
             return;
         }
         let partition = assignment.partition.clone();
-        // Its log replaced another one, whose lane has nothing to read any more.
-        let same_place = |owned: &PartitionRef| {
-            (&owned.cluster, &owned.topic, &owned.name) == (&partition.cluster, &partition.topic, &partition.name)
-        };
-        let replaced = self.owned.keys().filter(|owned| same_place(owned) && **owned != partition);
-        let replaced: Vec<PartitionRef> = replaced.cloned().collect();
-        self.end_lanes(replaced, Mode::Drain);
-        if self.owned.contains_key(&partition) {
-            self.end_lanes(vec![partition.clone()], Mode::Drain);
+        // Only the last one counts, also where its log replaced another one.
+        self.waiting.retain(|other, _| !other.is_at_place_of(&partition));
+        let before = self.owned_at_places_of(std::slice::from_ref(&partition));
+        if !before.is_empty() {
+            self.end_lanes(before, Mode::Drain);
             self.waiting.insert(partition, assignment);
             return;
         }
@@ -39,6 +35,12 @@ impl Coordinator {
         let progress = owned.progress.clone();
         self.owned.insert(partition, owned);
         self.tell(worker, ToWorker::Assign { assignment, progress });
+    }
+
+    /// What is owned of these partitions, or of logs that theirs replaced.
+    pub(super) fn owned_at_places_of(&self, partitions: &[PartitionRef]) -> Vec<PartitionRef> {
+        let at_one = |owned: &&PartitionRef| partitions.iter().any(|partition| owned.is_at_place_of(partition));
+        self.owned.keys().filter(at_one).cloned().collect()
     }
 
     /// The survey of the partition's topic: one that is under way or holds this partition, else a new one.

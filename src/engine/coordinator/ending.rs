@@ -19,8 +19,7 @@ impl Coordinator {
         for partition in &partitions {
             self.waiting.remove(partition);
         }
-        let left: BTreeSet<PartitionRef> =
-            partitions.into_iter().filter(|partition| self.owned.contains_key(partition)).collect();
+        let left: BTreeSet<PartitionRef> = self.owned_at_places_of(&partitions).into_iter().collect();
         if left.is_empty() {
             let _ = ack.send(());
             return;
@@ -80,7 +79,8 @@ impl Coordinator {
         }
         // What it held may have been what others were paused for.
         self.give_room();
-        if let Some(assignment) = self.waiting.remove(partition) {
+        let next = self.waiting.keys().find(|next| next.is_at_place_of(partition)).cloned();
+        if let Some(assignment) = next.and_then(|next| self.waiting.remove(&next)) {
             self.assign(assignment);
         }
     }

@@ -241,7 +241,8 @@ impl KafkaSourceConfig {
             config.set(name, value);
         }
         // Says when a topic was made anew.
-        let debug = self.options.get("debug").map_or_else(String::new, |debug| format!("{debug},"));
+        let debug = self.options.get("debug").filter(|debug| !debug.is_empty());
+        let debug = debug.map_or_else(String::new, |debug| format!("{debug},"));
         config.set("debug", format!("{debug}metadata")).set_log_level(RDKafkaLogLevel::Debug);
         Ok(config)
     }

@@ -47,8 +47,8 @@ pub(crate) struct Context {
 
 /// Which log of each topic librdkafka reads. It goes on at the same offset where a topic was made anew ("an offset reset must be
 /// triggered", rdkafka_topic.c, 2.12.1), and says so by a debug line alone. The line enters the group's queue before anything is
-/// fetched from the new log: whoever serves that queue after a message came knows whether the message is of the log that it
-/// takes it for.
+/// fetched from the new log, since brokers from 3.1 on are asked by topic id: whoever serves that queue after a message came knows
+/// whether the message is of the log that it takes it for.
 #[derive(Default)]
 struct Logs {
     ids: Mutex<HashMap<String, String>>,

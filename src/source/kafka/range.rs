@@ -178,7 +178,7 @@ impl Feed for KafkaRanges {
             let Partition { topic, topic_id, .. } = &*reading.partition;
             self.consumer.context().reads_another_log(topic, topic_id)
         };
-        if self.reading.values().find(replaced).is_some() {
+        if self.reading.values().any(|reading| replaced(&reading)) {
             return Err(format!("topic {} was made anew while it was read: begin a new run", self.topic));
         }
         Ok(self.ready.pop_front())

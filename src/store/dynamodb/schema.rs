@@ -138,6 +138,7 @@ const LEDGER: &[Attribute] = &[
     may("shards_write", Kind::Number),
     may("spec", Kind::Text),
     may("starts", Kind::TextMap),
+    may("taken_over", Kind::Number),
     may("to", Kind::Text),
     may("writer", Kind::Text),
 ];
