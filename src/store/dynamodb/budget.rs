@@ -16,6 +16,10 @@ const CUT: f64 = 0.5;
 const CUT_INTERVAL: Duration = Duration::from_millis(500);
 /// The rate grows by this part of what it was when cut, every second.
 const GROWTH: f64 = 0.05;
+/// After so long without a cut what held the writes back is over, and the rate grows by a part of itself.
+const CALM: Duration = Duration::from_secs(5);
+/// This part, every second: from the lowest rate to a thousand units in some ten seconds.
+const GROWTH_IN_CALM: f64 = 0.5;
 /// How much may be saved up, in seconds of the rate.
 const BURST_SECONDS: f64 = 0.25;
 
@@ -106,7 +110,9 @@ impl Budget {
         }
         match state.rate {
             Some(rate) => {
-                let grown = rate + state.growth * seconds;
+                let calm = state.last_cut.is_some_and(|cut| now.saturating_duration_since(cut) >= CALM);
+                let growth = if calm { state.growth.max(rate * GROWTH_IN_CALM) } else { state.growth };
+                let grown = rate + growth * seconds;
                 let rate = self.ceiling.map_or(grown, |ceiling| grown.min(ceiling));
                 state.rate = Some(rate);
                 state.balance = (state.balance + rate * seconds).min(rate * BURST_SECONDS);
@@ -170,6 +176,18 @@ mod tests {
         let budget = Budget::new(None, now);
         let sent = drive(&budget, now, 60, 1_000.0);
         assert!((400.0..=1_300.0).contains(&sent), "{sent}");
+    }
+
+    #[tokio::test]
+    async fn a_rate_that_was_cut_to_the_lowest_comes_back_within_seconds() {
+        let mut now = Instant::now();
+        let budget = Budget::new(None, now);
+        for _ in 0..100 {
+            budget.throttled(now);
+            now += CUT_INTERVAL;
+        }
+        let sent = drive(&budget, now, 20, 2_000.0);
+        assert!(sent >= 500.0, "{sent}");
     }
 
     #[tokio::test]
