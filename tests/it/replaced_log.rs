@@ -1,20 +1,10 @@
 //! A topic whose log is another one than the group read before: noticed, and never mixed with the earlier one.
 
-use crate::deployment::{Deployment, Event, text};
+use crate::deployment::{Deployment, text};
+use crate::reset::transactions;
 use crate::running::{Running, until};
 use crate::services;
 use crate::tampering::assert_sound;
-
-fn transactions(range: std::ops::Range<u32>) -> Vec<Event> {
-    let one = |n: u32| {
-        let event = serde_json::json!({
-            "specversion": "1.0", "id": n.to_string(), "source": "/bank", "type": "transaction.submitted",
-            "data": {"transaction_id": format!("t{n}"), "wallet_id": "ext:w", "amount": "1", "asset": "x"},
-        });
-        Event::new("transaction-events", "ext:w", event.to_string())
-    };
-    range.map(one).collect()
-}
 
 /// Deletes the topic and makes another one of its name.
 async fn make_anew(deployment: &Deployment) {

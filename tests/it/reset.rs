@@ -22,7 +22,7 @@ async fn reset(deployment: &Deployment, to: &str, further: &[&str]) -> Answer {
     }
 }
 
-fn transactions(range: std::ops::Range<u32>) -> Vec<Event> {
+pub fn transactions(range: std::ops::Range<u32>) -> Vec<Event> {
     let one = |n: u32| {
         let event = serde_json::json!({
             "specversion": "1.0", "id": n.to_string(), "source": "/bank", "type": "transaction.submitted",

@@ -151,6 +151,17 @@ mod tests {
         last
     }
 
+    /// A budget after a storm, and when that was over.
+    fn cut_to_the_lowest() -> (Budget, Instant) {
+        let mut now = Instant::now();
+        let budget = Budget::new(None, now);
+        for _ in 0..100 {
+            budget.throttled(now);
+            now += CUT_INTERVAL;
+        }
+        (budget, now)
+    }
+
     #[tokio::test]
     async fn without_a_ceiling_nothing_waits_until_the_store_says_so() {
         let now = Instant::now();
@@ -180,24 +191,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_rate_that_was_cut_to_the_lowest_comes_back_within_seconds() {
-        let mut now = Instant::now();
-        let budget = Budget::new(None, now);
-        for _ in 0..100 {
-            budget.throttled(now);
-            now += CUT_INTERVAL;
-        }
+        let (budget, now) = cut_to_the_lowest();
         let sent = drive(&budget, now, 20, 2_000.0);
         assert!(sent >= 500.0, "{sent}");
     }
 
     #[tokio::test]
     async fn the_rate_never_starves() {
-        let mut now = Instant::now();
-        let budget = Budget::new(None, now);
-        for _ in 0..100 {
-            budget.throttled(now);
-            now += CUT_INTERVAL;
-        }
+        let (budget, _) = cut_to_the_lowest();
         assert!(budget.state().rate.is_some_and(|rate| rate >= RATE_MIN));
     }
 }
