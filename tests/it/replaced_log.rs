@@ -105,6 +105,7 @@ async fn a_topic_epoch_makes_another_log_of_a_topic() {
     let run = deployment.run_until_idle().await;
     assert_eq!((run.code, run.count("duplicate")), (Some(0), 20), "{}", run.stderr);
     assert!(run.stderr.contains("\"alert\":\"topic_recreated\""), "{}", run.stderr);
+    assert!(!run.stderr.contains("ignored_reset"), "the checkpoint of the earlier log means nothing: {}", run.stderr);
     let chains = chains(&deployment).await;
     assert_eq!(chains.len(), 2);
     assert!(chains[0].0.ends_with("|0") && chains[1].0.ends_with("|1"), "{chains:?}");
