@@ -44,7 +44,7 @@ pub async fn tables(global: &GlobalArgs, args: &TablesArgs) -> Result<ExitCode, 
             // The tables have no identity before they are there.
             let locks = backends::locks(settings, String::new(), run::writer(), &metrics);
             let ours = match &locks {
-                Ok(Some(locks)) => lock_out(locks, settings).await?,
+                Ok(Some(locks)) => take_lock(locks, settings).await?,
                 Ok(None) => None,
                 Err(error) => without_lock(&format!("{error:#}"))?,
             };
@@ -52,7 +52,7 @@ pub async fn tables(global: &GlobalArgs, args: &TablesArgs) -> Result<ExitCode, 
             let report = match ours {
                 None => tables::create(&dynamo, &options).await,
                 Some(lock) => {
-                    // Each step is conditional: to be overtaken changes nothing.
+                    // Whoever has it then makes the same tables, and each step is conditional.
                     let report = tokio::select! {
                         report = tables::create(&dynamo, &options) => report,
                         holder = lock.keep() => anyhow::bail!("the tables are being created by {holder}"),
@@ -78,7 +78,7 @@ pub async fn tables(global: &GlobalArgs, args: &TablesArgs) -> Result<ExitCode, 
 }
 
 /// Keeps other processes from creating the same tables; nothing where Redis does not answer: each step is conditional anyway.
-async fn lock_out<'a>(locks: &'a Locks, settings: &Settings) -> anyhow::Result<Option<Lock<'a>>> {
+async fn take_lock<'a>(locks: &'a Locks, settings: &Settings) -> anyhow::Result<Option<Lock<'a>>> {
     match locks.take(&format!("tables|{}", settings.general.table_prefix)).await {
         Taken::Ours(lock) => Ok(Some(lock)),
         Taken::Held(holder) => anyhow::bail!("the tables are being created by {holder}: wait until it is done"),

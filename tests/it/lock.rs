@@ -21,19 +21,22 @@ use crate::{ledger, services};
 const TTL: Duration = Duration::from_secs(1);
 
 fn locks(url: &str, writer: &str, metrics: &Metrics) -> Locks {
-    let config = RedisConfig {
+    Locks::new(&config(url, "lock-test", &table_id()), TTL, writer.to_owned(), metrics).unwrap()
+}
+
+fn config(url: &str, prefix: &str, table_id: &str) -> RedisConfig {
+    RedisConfig {
         urls: vec![url.to_owned()],
         mode: RedisMode::Single,
         username: None,
         password: None,
         tls_ca_file: None,
-        prefix: "lock-test".to_owned(),
-        table_id: table_id(),
+        prefix: prefix.to_owned(),
+        table_id: table_id.to_owned(),
         ttl: Duration::from_secs(60),
         connections: NonZeroUsize::MIN,
         deadline: Duration::from_secs(5),
-    };
-    Locks::new(&config, TTL, writer.to_owned(), metrics).unwrap()
+    }
 }
 
 /// Apart from other runs of the tests on the same server.
@@ -192,6 +195,26 @@ async fn without_a_lock_the_ledger_alone_refuses_who_was_overtaken() {
     let b = ended(&deployment, &[&AGAIN[..], &["--rate", "unlimited"]].concat(), &none).await;
     assert_eq!((b.code, b.count("consumed")), (Some(0), u64::from(COUNT)), "{}", b.stderr);
     assert_replayed_once(&deployment, a).await;
+}
+
+/// Tables are created by one process at a time: who comes meanwhile is told who is at it, and the lock is given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_created_by_one_process_at_a_time() {
+    let deployment = Deployment::start("lock-tables", "wallets", 1).await;
+    let url = deployment.redis.clone().unwrap();
+    let metrics = Metrics::new().unwrap();
+    let locks = Locks::new(&config(&url, "recordkeeper", ""), TTL, "somebody".to_owned(), &metrics).unwrap();
+    // Given back at the end of the creation that the deployment began with.
+    let ours = taken(&locks, &format!("tables|{}-", deployment.name)).await;
+    let refused = tokio::select! {
+        refused = ended(&deployment, &["tables", "create"], &[]) => refused,
+        holder = ours.keep() => panic!("lost to {holder}"),
+    };
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("the tables are being created by somebody"), "{}", refused.stderr);
+    assert!(ours.release().await.unwrap());
+    let created = ended(&deployment, &["tables", "create"], &[]).await;
+    assert_eq!(created.code, Some(0), "{}", created.stderr);
 }
 
 /// However two takers come in between each other, each epoch is one's alone, and no chain is sealed in two places.

@@ -327,23 +327,21 @@ impl Reader {
         for (key, error) in faults {
             self.fault(Some(&key), &error);
         }
+        // Decided once: what becomes due only now waits for the next turn.
         let is_due = |slot: &Slot| slot.due_in(limits).is_some_and(|wait| wait.is_zero());
-        if self.slots.values().any(is_due) {
-            let due: Vec<Key> =
-                self.slots.iter().filter(|(_, slot)| is_due(slot)).map(|(key, _)| key.clone()).collect();
+        let due: Vec<Key> = self.slots.iter().filter(|(_, slot)| is_due(slot)).map(|(key, _)| key.clone()).collect();
+        if !due.is_empty() {
             // What was said before these messages were fetched.
             self.serve_group();
-            self.drop_replaced_logs();
-            for key in due {
-                if let Some(slot) = self.slots.get_mut(&key).filter(|slot| is_due(slot))
-                    && self.parts.mailbox.has_room()
-                    && let Some(batch) = slot.take_batch()
-                {
-                    self.parts.mailbox.batch(batch);
-                }
+        }
+        self.drop_replaced_logs();
+        for key in due {
+            if let Some(slot) = self.slots.get_mut(&key).filter(|slot| is_due(slot))
+                && self.parts.mailbox.has_room()
+                && let Some(batch) = slot.take_batch()
+            {
+                self.parts.mailbox.batch(batch);
             }
-        } else {
-            self.drop_replaced_logs();
         }
         self.parts.mailbox.has_room() && self.slots.values().any(Slot::is_ready)
     }
