@@ -1,15 +1,13 @@
 //! `archive`: writes a range of a topic to files, with where each event was read first.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
-use crate::source::archive::{Compression, write_line};
-use crate::source::kafka::KafkaRanges;
+use crate::source::archive::{ArchiveWriter, Compression, Objects, Place, is_there, write_line};
+use crate::source::kafka::{KafkaRanges, KafkaSourceConfig};
 use crate::source::range::{Range, read_all};
 
 use super::outside::{group_place, of_topic, ranges};
@@ -30,9 +28,9 @@ pub struct ArchiveArgs {
     /// Where it ends: latest, the first offset that is left out (of one partition), or a time
     #[arg(long, value_name = "PLACE", default_value = "latest")]
     pub to: PlaceArg,
-    /// The directory to write to, one file a partition; files that exist are refused
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    /// The directory to write to, or s3://bucket/prefix; one file a partition, files that exist are refused
+    #[arg(long, value_name = "PLACE")]
+    pub out: Place,
     /// How the files are compressed
     #[arg(long, value_name = "HOW", default_value = "zstd")]
     pub compress: CompressArg,
@@ -76,22 +74,39 @@ pub async fn archive(global: &GlobalArgs, args: &ArchiveArgs) -> Result<ExitCode
         Ok(ranges) => ranges,
         Err(what) => return wrong(what),
     };
-    std::fs::create_dir_all(&args.out).with_context(|| format!("{}", args.out.display()))?;
     let compression = Compression::from(args.compress);
     let files = ranges.into_iter().filter(|range| !range.is_empty());
-    let files: Vec<(PathBuf, Range)> = files.map(|range| (args.out.join(name(&range, compression)), range)).collect();
-    if let Some((file, _)) = files.iter().find(|(file, _)| file.exists()) {
-        return wrong(format!("{} exists already: choose another --out", file.display()));
+    let files: Vec<(Place, Range)> = files.map(|range| (args.out.join(&name(&range, compression)), range)).collect();
+    let objects = backends::objects(settings);
+    let looked = {
+        let (files, objects) = (files.clone(), objects.clone());
+        tokio::task::spawn_blocking(move || all_new(&files, &objects)).await??
+    };
+    if let Err(what) = looked {
+        return wrong(what);
     }
     for (file, range) in files {
         let config = backends::kafka_source(settings, pipeline, backends::group_protocol(pipeline.protocol()), true);
         let written = {
-            let file = file.clone();
-            tokio::task::spawn_blocking(move || write(config, range, &file, compression)).await??
+            let (file, objects) = (file.clone(), objects.clone());
+            tokio::task::spawn_blocking(move || write(config, range, &file, &objects, compression)).await??
         };
-        show(format!("{} {written} events\n", file.display()).as_bytes())?;
+        show(format!("{file} {written} events\n").as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether none of the files is there already; the inner error is the user's.
+fn all_new(files: &[(Place, Range)], objects: &Objects) -> anyhow::Result<Result<(), String>> {
+    for (file, _) in files {
+        match is_there(file, objects) {
+            Ok(false) => {}
+            Ok(true) => return Ok(Err(format!("{file} exists already: choose another --out"))),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err(format!("{file}: {error}"))),
+            Err(error) => return Err(error).with_context(|| file.to_string()),
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// `topic-partition-first-last.ndjson`, and how it is compressed.
@@ -101,44 +116,33 @@ fn name(range: &Range, compression: Compression) -> String {
     format!("{}-{}-{first}-{}{}", partition.topic, partition.name, next.saturating_sub(1), compression.suffix())
 }
 
-/// Under another name until it is whole.
+/// Writes a file, which is there once it is whole.
 fn write(
-    config: crate::source::kafka::KafkaSourceConfig,
+    config: KafkaSourceConfig,
     range: Range,
-    file: &Path,
+    file: &Place,
+    objects: &Objects,
     compression: Compression,
 ) -> anyhow::Result<u64> {
-    let unfinished = file.with_added_extension("part");
-    let named = || format!("{}", unfinished.display());
-    let out = BufWriter::new(File::create(&unfinished).with_context(named)?);
-    let ranges = [range];
-    let mut feed = KafkaRanges::connect(config, ranges.to_vec()).map_err(anyhow::Error::msg)?;
-    let (out, written) = match compression {
-        Compression::None => {
-            let mut out = out;
-            let written = write_all(&mut feed, &ranges, &mut out)?;
-            (out, written)
+    let named = || file.to_string();
+    let mut out = ArchiveWriter::begin(file, objects, compression).with_context(named)?;
+    match write_all(config, range, &mut out).with_context(named) {
+        Ok(written) => {
+            out.finish().with_context(named)?;
+            Ok(written)
         }
-        Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::default());
-            let written = write_all(&mut feed, &ranges, &mut encoder)?;
-            (encoder.finish().with_context(named)?, written)
+        Err(error) => {
+            out.abandon();
+            Err(error)
         }
-        Compression::Zstd => {
-            let mut encoder = zstd::stream::write::Encoder::new(out, 0).with_context(named)?;
-            let written = write_all(&mut feed, &ranges, &mut encoder)?;
-            (encoder.finish().with_context(named)?, written)
-        }
-    };
-    let whole = out.into_inner().map_err(io::IntoInnerError::into_error).with_context(named)?;
-    whole.sync_all().with_context(named)?;
-    std::fs::rename(&unfinished, file).with_context(named)?;
-    Ok(written)
+    }
 }
 
-fn write_all(feed: &mut KafkaRanges, ranges: &[Range], out: &mut impl Write) -> anyhow::Result<u64> {
+fn write_all(config: KafkaSourceConfig, range: Range, out: &mut ArchiveWriter) -> anyhow::Result<u64> {
+    let ranges = [range];
+    let mut feed = KafkaRanges::connect(config, ranges.to_vec()).map_err(anyhow::Error::msg)?;
     let (mut written, mut failed) = (0, None);
-    read_all(feed, ranges, |batch, message| {
+    read_all(&mut feed, &ranges, |batch, message| {
         if failed.is_none() {
             match write_line(out, batch, message) {
                 Ok(()) => written += 1,
@@ -147,8 +151,5 @@ fn write_all(feed: &mut KafkaRanges, ranges: &[Range], out: &mut impl Write) -> 
         }
     })
     .map_err(anyhow::Error::msg)?;
-    match failed {
-        None => Ok(written),
-        Some(error) => Err(anyhow::Error::new(error).context("the archive cannot be written")),
-    }
+    failed.map_or(Ok(written), |error| Err(anyhow::Error::new(error).context("the archive cannot be written")))
 }

@@ -12,6 +12,7 @@ use crate::ledger::Heads;
 use crate::lock::Locks;
 use crate::pipeline::{Pipeline, Poison, PoisonLimit};
 use crate::redis::{RedisConfig, RedisMode};
+use crate::source::archive::{Objects, ObjectsConfig};
 use crate::source::kafka::{Auth, GroupProtocol, KafkaConnection, KafkaSourceConfig, Scram, StartPolicy};
 use crate::store::dynamodb::{CallMetrics, Dynamo, DynamoConfig, ShardCounts, Shards, StaticCredentials, WriteUnits};
 use crate::telemetry::Metrics;
@@ -155,6 +156,16 @@ pub async fn dynamo(
         shards: ShardCounts { records: shards(dynamodb.record_shards), wallets: shards(dynamodb.inventory_shards) },
     };
     Dynamo::connect(config, metrics.map(CallMetrics::of)).await.context("dynamodb")
+}
+
+/// Archives in S3; nothing is asked of it before one is named.
+pub fn objects(settings: &Settings) -> Objects {
+    let s3 = &settings.s3;
+    Objects::new(ObjectsConfig {
+        region: s3.region.clone().unwrap_or_else(|| settings.dynamodb.region.clone()),
+        endpoint: s3.endpoint.clone(),
+        call_deadline: s3.call_deadline,
+    })
 }
 
 /// When partitions wait before a dead letter; nothing where there is no limit.

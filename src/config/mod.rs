@@ -27,6 +27,7 @@ pub use secret::Secret;
 pub use setting::{Fault, SectionDef, SettingDef};
 pub use settings::{
     AdminSettings, Dedupe, DynamodbSettings, EngineSettings, GeneralSettings, HostPort, KafkaSettings, LedgerSettings,
-    LogFormat, LogSettings, RedisMode, RedisSettings, RedisUrl, SECTIONS, SaslMechanism, Security, Settings,
+    LogFormat, LogSettings, RedisMode, RedisSettings, RedisUrl, S3Settings, SECTIONS, SaslMechanism, Security,
+    Settings,
 };
 pub use share::Share;

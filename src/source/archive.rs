@@ -1,13 +1,20 @@
-//! Archives: files of events with where each was read first, one JSON text a line, plain or compressed.
+//! Archives: files of events with where each was read first, one JSON text a line, plain or compressed, on disk or in S3.
 //!
 //! A line: `{"origin": "cluster|topic|topic id|epoch|partition|offset", "timestamp_ms": n or null, "key": part, "value": part,
 //! "headers": [[name, part], ...]}`; a part is null, a text (whose UTF-8 it is), or `{"base64": "..."}`.
 
 mod files;
 mod line;
+mod objects;
+mod out;
+mod place;
+mod upload;
 
-pub use files::{ArchiveFile, ArchiveFiles};
+pub use files::{ArchiveFile, ArchiveFiles, files_of};
 pub use line::write_line;
+pub use objects::{Objects, ObjectsConfig, step_max};
+pub use out::{ArchiveWriter, is_there};
+pub use place::{ObjectName, Place};
 
 /// How an archive is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

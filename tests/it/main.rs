@@ -1,6 +1,7 @@
 //! The integration tests: one binary, real servers.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod archives;
 mod audit;
 mod bad_redis;
 mod cases;
@@ -29,6 +30,7 @@ mod replay;
 mod reset;
 #[allow(dead_code)]
 mod running;
+mod s3_server;
 #[allow(dead_code)]
 mod services;
 mod slow_relay;

@@ -33,7 +33,7 @@ fn the_consumer_can_only_add_to_records_and_ledger() {
 
 #[test]
 fn nobody_can_delete_and_no_action_is_a_pattern_of_all() {
-    for file in ["iam-policy.json", "iam-policy-operator.json"] {
+    for file in ["iam-policy.json", "iam-policy-archives.json", "iam-policy-operator.json"] {
         for statement in statements(file) {
             for action in texts(&statement["Action"]) {
                 assert!(!action.contains("Delete") && !action.ends_with(":*") && action != "*", "{file}: {action}");

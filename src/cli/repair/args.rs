@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::{PlaceArg, SummaryForm};
 use crate::event::Reason;
 use crate::pipeline::protocol::Effects;
+use crate::source::archive::Place;
 
 /// What every run takes that reads again.
 #[derive(Clone, Debug, Args)]
@@ -76,9 +77,9 @@ pub struct ReplayArgs {
     /// Where it ends: latest (the default), the first offset that is not read any more (of one partition), or a time
     #[arg(long, value_name = "PLACE", requires = "topic")]
     pub to: Option<PlaceArg>,
-    /// A file that `archive` wrote; may be repeated
-    #[arg(long, value_name = "FILE")]
-    pub archive: Vec<PathBuf>,
+    /// A file that `archive` wrote, or a directory of them; in S3 s3://bucket/key or s3://bucket/prefix/. May be repeated
+    #[arg(long, value_name = "PLACE")]
+    pub archive: Vec<Place>,
     /// What is applied; all sends creation requests again, under their ids
     #[arg(long, value_name = "WHICH")]
     pub effects: Option<EffectsArg>,

@@ -12,6 +12,7 @@ mod spec;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use crate::ledger::{Chain, Fence, Ledger as _, Opening, RunItem};
 use crate::lock::{Lock, Locks, Taken};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::Purpose;
+use crate::source::archive::step_max;
 use crate::source::range::{Feed, Range, RangeSource};
 use crate::store::dynamodb::{Dynamo, tables};
 use crate::telemetry::{Alert, At};
@@ -81,6 +83,11 @@ struct Work<'a> {
     rate: RateArg,
     /// What keeps others from the same.
     locks: &'a [Lock<'a>],
+}
+
+/// How long the reader of a range may be still: it may wait for an archive's store.
+fn beats(settings: &Settings) -> Duration {
+    BEATS + step_max(settings.s3.call_deadline)
 }
 
 impl Work<'_> {
@@ -153,7 +160,7 @@ impl Work<'_> {
         let Some(tokens) = self.take_over().await? else { return Ok(None) };
         let total: u64 = self.ranges.iter().map(Range::len).sum();
         let progress = Progress::new(run, total, self.done_before().await?, process.metrics.clone());
-        let beat = process.heartbeats.register("range-reader", BEATS);
+        let beat = process.heartbeats.register("range-reader", beats(settings));
         let source = RangeSource::start(std::mem::take(&mut self.ranges), feed, self.rate.0, beat)?;
         let ledger_group = run.ledger_group(pipeline.group());
         let lanes = Lanes {

@@ -1,7 +1,6 @@
 //! `replay`: events that were read are read again, through the same pipeline, while `run` goes on.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,13 +8,12 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::outside::{group_place, of_topic, ranges};
-use crate::cli::run::BEATS;
 use crate::cli::{EXIT_USAGE, GlobalArgs, PlaceArg, backends, check, run, wrong};
 use crate::config::Settings;
 use crate::ledger::RunItem;
 use crate::pipeline::protocol::{Effects, Purpose};
 use crate::pipeline::{Pipeline, Prepared, delivery};
-use crate::source::archive::{ArchiveFile, ArchiveFiles};
+use crate::source::archive::{ArchiveFile, ArchiveFiles, Objects, Place, files_of};
 use crate::source::kafka::KafkaRanges;
 use crate::source::range::{Feed, Range, RangeSource, read_all};
 use crate::store::dynamodb::{Dynamo, tables};
@@ -23,10 +21,13 @@ use crate::store::dynamodb::{Dynamo, tables};
 use super::args::{EffectsArg, ReplayArgs};
 use super::diff::diff;
 use super::spec::RangeSpec;
-use super::{Work, as_they_stand, find_run, lock_out, name_of, say_unfinished, unlock};
+use super::{Work, as_they_stand, beats, find_run, lock_out, name_of, say_unfinished, unlock};
 
 /// The kind of these runs.
 const KIND: &str = "replay";
+
+/// The ledger's table takes 400 KB an item, the rest of it included.
+const SPEC_BYTES_MAX: usize = 380_000;
 
 /// What a replay was told, as it stands in the ledger table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +35,7 @@ struct Spec {
     effects: EffectsArg,
     ranges: Vec<RangeSpec>,
     /// The files, in the ranges' order; none where a topic is read.
-    archive: Vec<PathBuf>,
+    archive: Vec<String>,
 }
 
 /// A replay that is to be done.
@@ -48,11 +49,11 @@ struct Planned {
 }
 
 impl Planned {
-    fn feed(&self, settings: &Settings) -> anyhow::Result<Box<dyn Feed>> {
+    fn feed(&self, settings: &Settings, objects: &Objects) -> anyhow::Result<Box<dyn Feed>> {
         let engine = &settings.engine;
         if !self.files.is_empty() {
             let (messages, bytes) = (engine.batch_messages_max, engine.batch_bytes_max.as_usize());
-            return Ok(Box::new(ArchiveFiles::new(self.files.clone(), messages, bytes)));
+            return Ok(Box::new(ArchiveFiles::new(self.files.clone(), objects.clone(), messages, bytes)));
         }
         let protocol = backends::group_protocol(self.pipeline.protocol());
         let config = backends::kafka_source(settings, &self.pipeline, protocol, true);
@@ -69,14 +70,15 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
     let settings = &loaded.settings;
     let Some(pipelines) = check::pipelines(global, settings) else { return Ok(ExitCode::from(EXIT_USAGE)) };
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
-    let planned = match plan(args, settings, pipelines, &dynamo).await? {
+    let objects = backends::objects(settings);
+    let planned = match plan(args, settings, pipelines, &dynamo, &objects).await? {
         Ok(found) => found,
         Err(what) => return wrong(what),
     };
     let process = run::start_process(&loaded)?;
-    let feed = planned.feed(settings)?;
+    let feed = planned.feed(settings, &objects)?;
     if args.diff {
-        let beat = process.heartbeats.register("range-reader", BEATS);
+        let beat = process.heartbeats.register("range-reader", beats(settings));
         let source = RangeSource::start(planned.ranges, feed, args.again.rate.0, beat)?;
         return diff(&dynamo, &planned.pipeline, planned.effects, source, args.again.summary, &process.stop).await;
     }
@@ -85,7 +87,8 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
         return Ok(ExitCode::SUCCESS);
     }
     if planned.effects == Effects::All {
-        let (counting, ranges, pipeline) = (planned.feed(settings)?, planned.ranges.clone(), planned.pipeline.clone());
+        let (counting, ranges, pipeline) =
+            (planned.feed(settings, &objects)?, planned.ranges.clone(), planned.pipeline.clone());
         let requests = tokio::task::spawn_blocking(move || count_requests(counting, &ranges, &pipeline)).await?;
         let requests = requests.map_err(anyhow::Error::msg)?;
         writeln!(std::io::stderr().lock(), "{requests} creation requests go out again, under their ids")?;
@@ -132,6 +135,7 @@ async fn plan(
     settings: &Settings,
     pipelines: Vec<Pipeline>,
     dynamo: &Dynamo,
+    objects: &Objects,
 ) -> anyhow::Result<Result<Planned, String>> {
     let name = name_of(args.again.run.as_ref());
     if args.again.run.is_some() {
@@ -143,7 +147,7 @@ async fn plan(
         match (begun.pop(), begun.is_empty()) {
             (Some((at, run)), true) => {
                 let pipeline = pipelines.into_iter().nth(at).context("the pipeline came and went")?;
-                return take_up(args, settings, run, Arc::new(pipeline)).await;
+                return take_up(args, settings, objects, run, Arc::new(pipeline)).await;
             }
             (Some(_), false) => {
                 return Ok(Err(format!("several pipelines have a replay {name}: name one with --pipeline")));
@@ -151,7 +155,7 @@ async fn plan(
             (None, _) => {}
         }
     }
-    let files = match look(&args.archive).await? {
+    let files = match look(args.archive.clone(), objects).await? {
         Ok(files) => files,
         Err(what) => return Ok(Err(what)),
     };
@@ -173,9 +177,9 @@ async fn plan(
         file.first_origin.as_ref().is_none_or(|origin| pipeline.topics().contains(&origin.partition.topic))
     };
     if let Some(other) = files.iter().find(|file| !reads(file)) {
-        let path = other.path.display();
+        let place = &other.place;
         return Ok(Err(format!(
-            "pipeline {chosen} does not read the topic that {path} is of: replay that file by itself"
+            "pipeline {chosen} does not read the topic that {place} is of: replay that file by itself"
         )));
     }
     let ranges = if files.is_empty() {
@@ -189,8 +193,11 @@ async fn plan(
         files.iter().map(|file| file.range.clone()).collect()
     };
     let effects = args.effects.unwrap_or(EffectsArg::State);
-    let archive = files.iter().map(|file| file.path.clone()).collect();
+    let archive = files.iter().map(|file| file.place.to_string()).collect();
     let spec = serde_json::to_string(&Spec { effects, ranges: ranges.iter().map(RangeSpec::of).collect(), archive })?;
+    if spec.len() > SPEC_BYTES_MAX {
+        return Ok(Err("more than a run can be told of: name the files in parts".to_owned()));
+    }
     let (kind, writer) = (KIND.to_owned(), run::writer());
     let run = RunItem { kind, pipeline: chosen, name, spec, writer, done: false };
     Ok(Ok(Planned { pipeline, run, effects: effects.into(), ranges, files }))
@@ -200,6 +207,7 @@ async fn plan(
 async fn take_up(
     args: &ReplayArgs,
     settings: &Settings,
+    objects: &Objects,
     run: RunItem,
     pipeline: Arc<Pipeline>,
 ) -> anyhow::Result<Result<Planned, String>> {
@@ -219,7 +227,13 @@ async fn take_up(
         return other("--effects");
     }
     // The same files may have been moved.
-    let files = match look(if args.archive.is_empty() { &spec.archive } else { &args.archive }).await? {
+    let archive = if args.archive.is_empty() {
+        let known = spec.archive.iter().map(|place| place.parse().map_err(anyhow::Error::msg));
+        known.collect::<anyhow::Result<Vec<Place>>>()?
+    } else {
+        args.archive.clone()
+    };
+    let files = match look(archive, objects).await? {
         Ok(files) => files,
         Err(what) => return Ok(Err(what)),
     };
@@ -232,16 +246,21 @@ async fn take_up(
 }
 
 /// Looks over the files; the inner error is the user's.
-async fn look(files: &[PathBuf]) -> anyhow::Result<Result<Vec<ArchiveFile>, String>> {
-    let files = files.to_vec();
+async fn look(places: Vec<Place>, objects: &Objects) -> anyhow::Result<Result<Vec<ArchiveFile>, String>> {
+    let objects = objects.clone();
     let looked = tokio::task::spawn_blocking(move || {
-        let absolute = |file: PathBuf| std::path::absolute(&file).unwrap_or(file);
-        files.into_iter().map(|file| ArchiveFile::look(&absolute(file))).collect::<Result<Vec<_>, _>>()
+        let mut files = Vec::new();
+        for place in places {
+            for file in files_of(place.absolute(), &objects)? {
+                files.push(ArchiveFile::look(file, &objects)?);
+            }
+        }
+        Ok(files)
     });
-    Ok(looked.await?.and_then(|files| {
+    Ok(looked.await?.and_then(|files: Vec<ArchiveFile>| {
         let double = |at: usize| files[..at].iter().any(|other| other.range.partition == files[at].range.partition);
         match (0..files.len()).find(|at| double(*at)) {
-            Some(at) => Err(format!("{} is given twice", files[at].path.display())),
+            Some(at) => Err(format!("{} is given twice", files[at].place)),
             None => Ok(files),
         }
     }))

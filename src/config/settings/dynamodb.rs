@@ -72,7 +72,7 @@ pub(super) fn is_region(text: &str) -> Result<(), Fault> {
 
 /// Whether this is an address and nothing else. What stands in a URL beside it may be a secret, and `check` shows endpoints,
 /// so no message repeats the text.
-fn is_endpoint(text: &str) -> Result<(), Fault> {
+pub(super) fn is_endpoint(text: &str) -> Result<(), Fault> {
     let refuse = |what: &str| Err(Fault::with_hint(what, "write http://host:port or https://host"));
     let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) else {
         return refuse("takes a URL that begins with http:// or https://");

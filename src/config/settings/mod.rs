@@ -8,6 +8,7 @@ mod kafka;
 mod ledger;
 mod log;
 mod redis;
+mod s3;
 mod secret_file;
 
 pub use admin::AdminSettings;
@@ -18,6 +19,7 @@ pub use kafka::{HostPort, KafkaSettings, SaslMechanism, Security};
 pub use ledger::LedgerSettings;
 pub use log::{LogFormat, LogSettings};
 pub use redis::{RedisMode, RedisSettings, RedisUrl};
+pub use s3::S3Settings;
 
 use super::reader::Reader;
 use super::setting::{Fault, SectionDef};
@@ -29,6 +31,7 @@ pub const SECTIONS: &[SectionDef] = &[
     RedisSettings::SECTION,
     DynamodbSettings::SECTION,
     LedgerSettings::SECTION,
+    S3Settings::SECTION,
     EngineSettings::SECTION,
     AdminSettings::SECTION,
     LogSettings::SECTION,
@@ -47,6 +50,8 @@ pub struct Settings {
     pub dynamodb: DynamodbSettings,
     /// Heads of the ledger.
     pub ledger: LedgerSettings,
+    /// Archives in S3.
+    pub s3: S3Settings,
     /// Batches, memory and deadlines.
     pub engine: EngineSettings,
     /// The admin port.
@@ -64,17 +69,19 @@ impl Settings {
         let redis = RedisSettings::read(reader);
         let dynamodb = DynamodbSettings::read(reader);
         let ledger = LedgerSettings::read(reader);
+        let s3 = S3Settings::read(reader);
         let engine = EngineSettings::read(reader);
         let admin = AdminSettings::read(reader);
         let log = LogSettings::read(reader);
         let (general, mut kafka, mut redis, dynamodb) = (general?, kafka?, redis?, dynamodb?);
-        let (mut ledger, engine, admin, log) = (ledger?, engine?, admin?, log?);
+        let (mut ledger, s3, engine, admin, log) = (ledger?, s3?, engine?, admin?, log?);
 
         general.check(reader);
         kafka.check(reader);
         redis.check(reader, reader.are_sound(&["dedupe"]).then_some(general.dedupe));
         dynamodb.check(reader);
         ledger.check(reader);
+        s3.check(reader);
         engine.check(reader);
         log.check(reader);
         if reader.are_sound(&["kafka.poll_interval_max"]) && engine.drain_deadline >= kafka.poll_interval_max {
@@ -84,7 +91,7 @@ impl Settings {
             );
             reader.complain("engine.drain_deadline", fault);
         }
-        Some(Self { general, kafka, redis, dynamodb, ledger, engine, admin, log })
+        Some(Self { general, kafka, redis, dynamodb, ledger, s3, engine, admin, log })
     }
 }
 

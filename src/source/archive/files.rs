@@ -1,14 +1,15 @@
 //! Archive files, read line by line. A file is a partition: what it holds is known by its digest, a position is a line.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use super::line::read_line;
+use super::objects::Objects;
+use super::place::{Place, is_archive};
 use crate::event::{Digest, Origin, Partition, PartitionRef, Position};
 use crate::source::range::{Fed, Feed, Range};
 use crate::source::{Provenance, RawBatch, RawMessage};
@@ -16,11 +17,45 @@ use crate::source::{Provenance, RawBatch, RawMessage};
 /// A longer line is refused: it is held in memory.
 const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// So many files are open at once, at most; each takes some MiB. The others wait for their turn.
+const OPEN_MAX: usize = 64;
+/// So many lines are passed over in one go, where a file is taken up in its middle.
+const PASSED_MAX: u64 = 10_000;
+/// So many files are taken at once, at most.
+const FILES_MAX: usize = 1_000;
+
+/// The files that a place stands for: those right below, where it is a folder, in the order of their names.
+///
+/// # Errors
+///
+/// Where a folder cannot be listed, holds no archive or too many. Blocks.
+pub fn files_of(place: Place, objects: &Objects) -> Result<Vec<Place>, String> {
+    let named = |error: io::Error| format!("{place}: {error}");
+    let files = match &place {
+        Place::Disk(path) if path.is_dir() => {
+            let entries = std::fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(named)?;
+            let mut paths: Vec<_> = entries.iter().map(std::fs::DirEntry::path).collect();
+            paths.sort();
+            let archives = paths.iter().filter(|path| is_archive(&path.to_string_lossy()) && path.is_file());
+            archives.map(|path| Place::from(path.as_path())).collect()
+        }
+        Place::S3(folder) if folder.is_folder() => objects.list(folder, FILES_MAX).map_err(named)?,
+        Place::Disk(_) | Place::S3(_) => vec![place.clone()],
+    };
+    match files.len() {
+        0 => Err(format!("{place}: holds no archive (.ndjson, .ndjson.gz, .ndjson.zst)")),
+        1..=FILES_MAX => Ok(files),
+        _ => Err(format!("{place}: holds more than {FILES_MAX} archives: name them in parts")),
+    }
+}
+
 /// What one look over a file has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveFile {
     /// Where it is.
-    pub path: PathBuf,
+    pub place: Place,
+    /// Tells whether it was changed since.
+    version: String,
     /// All of it.
     pub range: Range,
     /// The origin of the first line that can be read.
@@ -33,12 +68,11 @@ impl ArchiveFile {
     /// # Errors
     ///
     /// Where it cannot be read to its end.
-    pub fn look(path: &Path) -> Result<Self, String> {
-        let named = |error: std::io::Error| format!("{}: {error}", path.display());
-        let mut lines = open(path).map_err(named)?;
+    pub fn look(place: Place, objects: &Objects) -> Result<Self, String> {
+        let (mut lines, version) = open(&place, objects).map_err(|error| format!("{place}: {error}"))?;
         let (mut hash, mut count, mut first_origin) = (Sha256::new(), 0, None);
         let mut line = Vec::new();
-        while next_line(&mut lines, &mut line).map_err(|error| at(path, count, &error))? {
+        while next_line(&mut lines, &mut line).map_err(|error| at(&place, count, &error))? {
             hash.update(&line);
             hash.update(b"\n");
             if first_origin.is_none() {
@@ -54,14 +88,14 @@ impl ArchiveFile {
         digest.truncate(32);
         let partition = Partition {
             cluster: "archive".to_owned(),
-            topic: path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            topic: place.file_name(),
             topic_id: digest,
             epoch: 0,
             name: "0".to_owned(),
         };
         let to = Position::before_offset(count);
         let range = Range { partition: Arc::new(partition), from: Position::Begin, to, log_start: Position::Begin };
-        Ok(Self { path: path.to_owned(), range, first_origin })
+        Ok(Self { place, version, range, first_origin })
     }
 }
 
@@ -77,49 +111,65 @@ pub struct Limits {
 struct Reading {
     file: ArchiveFile,
     lines: Box<dyn BufRead + Send>,
-    /// The line that is read next.
-    next: u64,
-    paused: bool,
+    /// The line that the file stands at.
+    at: u64,
+    /// The first line that is wanted.
+    from: u64,
 }
 
 /// See the module.
 pub struct ArchiveFiles {
     files: Vec<ArchiveFile>,
+    objects: Objects,
     limits: Limits,
+    /// Started, and not opened yet.
+    waiting: VecDeque<(ArchiveFile, Position)>,
     reading: VecDeque<Reading>,
-    fault: Option<String>,
+    paused: BTreeSet<PartitionRef>,
     ready: VecDeque<Fed>,
 }
 
 impl ArchiveFiles {
     /// Of these files, in batches of so many messages and bytes at most.
-    pub fn new(files: Vec<ArchiveFile>, messages_max: usize, bytes_max: usize) -> Self {
-        let limits = Limits { messages_max, bytes_max };
-        Self { files, limits, reading: VecDeque::new(), fault: None, ready: VecDeque::new() }
-    }
-
-    fn begin(file: &ArchiveFile, after: Position) -> Result<Reading, String> {
-        let named = |error: std::io::Error| format!("{}: {error}", file.path.display());
-        let mut lines = open(&file.path).map_err(named)?;
-        let (mut line, next) = (Vec::new(), after.next_offset());
-        for passed in 0..next {
-            next_line(&mut lines, &mut line).map_err(|error| at(&file.path, passed, &error))?;
+    pub fn new(files: Vec<ArchiveFile>, objects: Objects, messages_max: usize, bytes_max: usize) -> Self {
+        Self {
+            files,
+            objects,
+            limits: Limits { messages_max, bytes_max },
+            waiting: VecDeque::new(),
+            reading: VecDeque::new(),
+            paused: BTreeSet::new(),
+            ready: VecDeque::new(),
         }
-        Ok(Reading { file: file.clone(), lines, next, paused: false })
     }
 
-    /// The next batch of the file whose turn it is; whether it has come to its end.
+    fn begin(&self, file: ArchiveFile, after: Position) -> Result<Reading, String> {
+        let (lines, version) = open(&file.place, &self.objects).map_err(|error| format!("{}: {error}", file.place))?;
+        if version != file.version {
+            return Err(format!("{}: it was changed after it was looked over", file.place));
+        }
+        Ok(Reading { file, lines, at: 0, from: after.next_offset() })
+    }
+
+    /// The next batch of the file whose turn it is, empty where lines were passed over; whether the file has come to its end.
     fn batch(reading: &mut Reading, limits: Limits) -> Result<(RawBatch, bool), String> {
         let range = &reading.file.range;
         let mut batch = RawBatch { partition: range.partition.clone(), bytes: Vec::new(), messages: Vec::new() };
-        let mut line = Vec::new();
+        let (mut line, begun_at) = (Vec::new(), reading.at);
         while batch.messages.len() < limits.messages_max && batch.bytes.len() < limits.bytes_max {
-            if Position::before_offset(reading.next) >= range.to {
+            if Position::before_offset(reading.at) >= range.to {
                 return Ok((batch, true));
             }
             let more = next_line(&mut reading.lines, &mut line);
-            if !more.map_err(|error| at(&reading.file.path, reading.next, &error))? {
-                return Err(format!("{}: it became shorter while it was read", reading.file.path.display()));
+            if !more.map_err(|error| at(&reading.file.place, reading.at, &error))? {
+                return Err(format!("{}: it became shorter while it was read", reading.file.place));
+            }
+            reading.at += 1;
+            if reading.at <= reading.from {
+                if reading.at - begun_at == PASSED_MAX {
+                    break;
+                }
+                continue;
             }
             let before = batch.bytes.len();
             let read = read_line(&line, &mut batch.bytes);
@@ -131,8 +181,7 @@ impl ArchiveFiles {
                 let position = Position::Begin;
                 RawMessage { position, timestamp_ms: None, key: None, value, headers: Vec::new(), provenance }
             });
-            batch.messages.push(RawMessage { position: Position::Offset(reading.next), ..message });
-            reading.next += 1;
+            batch.messages.push(RawMessage { position: Position::Offset(reading.at - 1), ..message });
         }
         Ok((batch, false))
     }
@@ -140,27 +189,30 @@ impl ArchiveFiles {
 
 impl Feed for ArchiveFiles {
     fn start(&mut self, partition: &PartitionRef, after: Position) {
-        let Some(file) = self.files.iter().find(|file| file.range.partition == *partition) else { return };
-        match Self::begin(file, after) {
-            Ok(reading) => self.reading.push_back(reading),
-            Err(why) => drop(self.fault.get_or_insert(why)),
-        }
+        let file = self.files.iter().find(|file| file.range.partition == *partition);
+        self.waiting.extend(file.map(|file| (file.clone(), after)));
     }
 
     fn pause(&mut self, partition: &PartitionRef, paused: bool) {
-        for reading in self.reading.iter_mut().filter(|reading| reading.file.range.partition == *partition) {
-            reading.paused = paused;
+        if paused {
+            self.paused.insert(partition.clone());
+        } else {
+            self.paused.remove(partition);
         }
     }
 
     fn next(&mut self) -> Result<Option<Fed>, String> {
-        if let Some(why) = &self.fault {
-            return Err(why.clone());
-        }
         if let Some(ready) = self.ready.pop_front() {
             return Ok(Some(ready));
         }
-        let Some(turn) = self.reading.iter().position(|reading| !reading.paused) else { return Ok(None) };
+        if self.reading.len() < OPEN_MAX
+            && let Some((file, after)) = self.waiting.pop_front()
+        {
+            let reading = self.begin(file, after)?;
+            self.reading.push_back(reading);
+        }
+        let free = |reading: &Reading| !self.paused.contains(&reading.file.range.partition);
+        let Some(turn) = self.reading.iter().position(free) else { return Ok(None) };
         let Some(mut reading) = self.reading.remove(turn) else { return Ok(None) };
         let (batch, ended) = Self::batch(&mut reading, self.limits)?;
         if !batch.messages.is_empty() {
@@ -175,31 +227,46 @@ impl Feed for ArchiveFiles {
     }
 }
 
-/// By what the file begins with, whatever its name.
-fn open(path: &Path) -> std::io::Result<Box<dyn BufRead + Send>> {
-    let mut file = BufReader::new(File::open(path)?);
-    let begin = file.fill_buf()?;
+/// What the file says, unpacked by what it begins with, whatever its name; and what tells whether it was changed since.
+fn open(place: &Place, objects: &Objects) -> io::Result<(Box<dyn BufRead + Send>, String)> {
+    Ok(match place {
+        Place::Disk(path) => {
+            let file = File::open(path)?;
+            let about = file.metadata()?;
+            let version = format!("{} bytes, {:?}", about.len(), about.modified()?);
+            (unpack(BufReader::new(file))?, version)
+        }
+        Place::S3(name) => {
+            let object = objects.open(name)?;
+            let version = object.found().etag.clone();
+            (unpack(object)?, version)
+        }
+    })
+}
+
+fn unpack(mut packed: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
+    let begin = packed.fill_buf()?;
     Ok(if begin.starts_with(&[0x1f, 0x8b]) {
-        Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(file)))
+        Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(packed)))
     } else if begin.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Box::new(BufReader::new(zstd::stream::read::Decoder::with_buffer(file)?))
+        Box::new(BufReader::new(zstd::stream::read::Decoder::with_buffer(packed)?))
     } else {
-        Box::new(file)
+        Box::new(packed)
     })
 }
 
 /// The next line without its end; false at the end of the file.
-fn next_line(lines: &mut (impl BufRead + ?Sized), line: &mut Vec<u8>) -> std::io::Result<bool> {
+fn next_line(lines: &mut (impl BufRead + ?Sized), line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     let read = lines.take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', line)?;
     if line.last() == Some(&b'\n') {
         line.pop();
     } else if line.len() > LINE_BYTES_MAX {
-        return Err(std::io::Error::other(format!("a line of more than {LINE_BYTES_MAX} bytes")));
+        return Err(io::Error::other(format!("a line of more than {LINE_BYTES_MAX} bytes")));
     }
     Ok(read > 0)
 }
 
-fn at(path: &Path, lines: u64, error: &std::io::Error) -> String {
-    format!("{}: after {lines} lines: {error}", path.display())
+fn at(place: &Place, lines: u64, error: &io::Error) -> String {
+    format!("{place}: after {lines} lines: {error}")
 }

@@ -25,6 +25,8 @@ use crate::source::Assignment;
 pub(super) const CALL: Duration = Duration::from_secs(10);
 /// Pause between two tries of one lookup.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
+/// How often a coordinator is asked that may have moved.
+const COORDINATOR_TRIES: u32 = 4;
 
 /// What comes back.
 pub(super) enum Answer {
@@ -262,7 +264,7 @@ pub(super) fn committed(consumer: &BaseConsumer<Context>, keys: &[Key]) -> Resul
     for (topic, number) in keys {
         list.add_partition(topic, *number);
     }
-    let list = consumer.committed_offsets(list, CALL).map_err(|error| format!("committed offsets: {error}"))?;
+    let list = committed_offsets(consumer, &list).map_err(|error| format!("committed offsets: {error}"))?;
     let one = |(topic, number): &Key| {
         let element = list.find_partition(topic, *number).ok_or_else(|| format!("{topic}/{number}: no answer"))?;
         element.error().map_err(|error| format!("committed offset of {topic}/{number}: {error}"))?;
@@ -272,6 +274,31 @@ pub(super) fn committed(consumer: &BaseConsumer<Context>, keys: &[Key]) -> Resul
         }
     };
     Ok(keys.iter().map(one).collect())
+}
+
+/// Asks again where the group's coordinator has just moved or is not ready: librdkafka finds the new one, and answers with the error.
+fn committed_offsets(
+    consumer: &BaseConsumer<Context>,
+    list: &TopicPartitionList,
+) -> Result<TopicPartitionList, KafkaError> {
+    for _ in 1..COORDINATOR_TRIES {
+        match consumer.committed_offsets(list.clone(), CALL) {
+            Err(error) if error.rdkafka_error_code().is_some_and(coordinator_moves) => {
+                std::thread::sleep(RETRY);
+            }
+            answer => return answer,
+        }
+    }
+    consumer.committed_offsets(list.clone(), CALL)
+}
+
+fn coordinator_moves(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::NotCoordinator
+            | RDKafkaErrorCode::CoordinatorNotAvailable
+            | RDKafkaErrorCode::CoordinatorLoadInProgress
+    )
 }
 
 /// The first offset of each of these partitions whose message is not older than `ms` (since 1970); `None` where nothing is

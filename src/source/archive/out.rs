@@ -1,0 +1,154 @@
+//! A file of an archive that is written: it is there once it is whole.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use flate2::write::GzEncoder;
+use zstd::stream::write::Encoder as ZstdEncoder;
+
+use super::Compression;
+use super::objects::Objects;
+use super::place::Place;
+use super::upload::Upload;
+
+/// Whether there is such a file. Blocks.
+///
+/// # Errors
+///
+/// `NotFound` where its bucket does not exist; where the disk or S3 does not say.
+pub fn is_there(place: &Place, objects: &Objects) -> io::Result<bool> {
+    match place {
+        Place::Disk(path) => path.try_exists(),
+        Place::S3(name) => objects.is_there(name),
+    }
+}
+
+enum Packed {
+    Plain(Target),
+    Gzip(GzEncoder<Target>),
+    Zstd(ZstdEncoder<'static, Target>),
+}
+
+/// See the module. Blocks. It ends with [`finish`](Self::finish) or [`abandon`](Self::abandon).
+pub struct ArchiveWriter {
+    packed: Packed,
+}
+
+impl ArchiveWriter {
+    /// Begins the file; its folder is made where there is none.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be written to.
+    pub fn begin(place: &Place, objects: &Objects, compression: Compression) -> io::Result<Self> {
+        let target = match place {
+            Place::Disk(path) => {
+                path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+                let unfinished = path.with_added_extension("part");
+                Target::File { out: BufWriter::new(File::create(&unfinished)?), unfinished, whole: path.clone() }
+            }
+            Place::S3(name) => Target::Object(Upload::new(objects.clone(), name.clone())),
+        };
+        let packed = match compression {
+            Compression::None => Packed::Plain(target),
+            Compression::Gzip => Packed::Gzip(GzEncoder::new(target, flate2::Compression::default())),
+            Compression::Zstd => Packed::Zstd(ZstdEncoder::new(target, 0)?),
+        };
+        Ok(Self { packed })
+    }
+
+    /// The file is there from now on, and outlives a crash of the machine.
+    ///
+    /// # Errors
+    ///
+    /// Where it could not be written as a whole; then nothing is there.
+    pub fn finish(mut self) -> io::Result<()> {
+        let packed = match &mut self.packed {
+            Packed::Plain(_) => Ok(()),
+            Packed::Gzip(encoder) => encoder.try_finish(),
+            Packed::Zstd(encoder) => encoder.do_finish(),
+        };
+        let finished = packed.and_then(|()| self.target().finish());
+        if finished.is_err() {
+            self.target().abandon();
+        }
+        finished
+    }
+
+    /// Leaves nothing of it.
+    pub fn abandon(mut self) {
+        self.target().abandon();
+    }
+
+    fn target(&mut self) -> &mut Target {
+        match &mut self.packed {
+            Packed::Plain(target) => target,
+            Packed::Gzip(encoder) => encoder.get_mut(),
+            Packed::Zstd(encoder) => encoder.get_mut(),
+        }
+    }
+}
+
+impl Write for ArchiveWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.packed {
+            Packed::Plain(out) => out.write(bytes),
+            Packed::Gzip(out) => out.write(bytes),
+            Packed::Zstd(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.packed {
+            Packed::Plain(out) => out.flush(),
+            Packed::Gzip(out) => out.flush(),
+            Packed::Zstd(out) => out.flush(),
+        }
+    }
+}
+
+enum Target {
+    File { out: BufWriter<File>, unfinished: PathBuf, whole: PathBuf },
+    Object(Upload),
+}
+
+impl Target {
+    fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::File { out, unfinished, whole } => {
+                out.flush()?;
+                out.get_ref().sync_all()?;
+                std::fs::rename(unfinished, whole)
+            }
+            Self::Object(upload) => upload.finish(),
+        }
+    }
+
+    fn abandon(&mut self) {
+        match self {
+            Self::File { unfinished, .. } => {
+                if let Err(error) = std::fs::remove_file(&*unfinished) {
+                    tracing::warn!(file = %unfinished.display(), %error, "an unfinished file is left");
+                }
+            }
+            Self::Object(upload) => upload.abandon(),
+        }
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File { out, .. } => out.write(bytes),
+            Self::Object(upload) => upload.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File { out, .. } => out.flush(),
+            Self::Object(upload) => upload.flush(),
+        }
+    }
+}
