@@ -73,12 +73,28 @@ pub async fn inject(round: &mut Round<'_>, kind: Kind) {
         }
         Kind::SlowAnswers => spoiled(round, WRITE, Fault::AnswersAfter(Duration::from_millis(2_500))).await,
         Kind::ServerError => spoiled(round, WRITE, Fault::ServerFails).await,
+        Kind::StoreDiskFull => {
+            let before = dependencies_away(round).await;
+            round.store.fill().await;
+            round.publish_portion().await;
+            until("an instance that leaves the full store alone", async || {
+                (dependencies_away(round).await > before).then_some(())
+            })
+            .await;
+            round.store.make_room().await;
+            round.all_attested().await;
+        }
         Kind::UnprocessedKeys => {
             // Duplicates that Redis knows nothing of are read from the table.
             services::redis().await.flush().await;
             spoiled(round, READ, Fault::KeysLeftOver).await;
         }
     }
+}
+
+/// How often an instance has found a dependency away, so far.
+async fn dependencies_away(round: &Round<'_>) -> u64 {
+    round.fleet.metric("recordkeeper_alerts_total", "alert=\"dependency_away\"").await
 }
 
 /// Some calls are spoiled, all of which come.

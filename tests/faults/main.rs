@@ -28,6 +28,7 @@ mod fleet;
 mod inject;
 mod plan;
 mod round;
+mod store;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;

@@ -22,6 +22,7 @@ pub enum Kind {
     StatementThrottledIn200,
     SlowAnswers,
     ServerError,
+    StoreDiskFull,
     OffsetsExpired,
 }
 
@@ -45,6 +46,7 @@ impl Kind {
             Self::StatementThrottledIn200 => "statement_throttled_in_200",
             Self::SlowAnswers => "slow_answers",
             Self::ServerError => "server_error",
+            Self::StoreDiskFull => "store_disk_full",
             Self::OffsetsExpired => "offsets_expired",
         }
     }
@@ -99,6 +101,7 @@ impl Plan {
             Kind::StatementThrottledIn200,
             Kind::SlowAnswers,
             Kind::ServerError,
+            Kind::StoreDiskFull,
             Kind::OffsetsExpired,
         ];
         rng.shuffle(&mut others);

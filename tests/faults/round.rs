@@ -14,6 +14,7 @@ use crate::manifest::{Generated, assert_end_state, assert_ledger_is_durable, ori
 use crate::plan::Plan;
 use crate::running::until;
 use crate::services::{self, KafkaBroker};
+use crate::store::Store;
 use crate::{History, inject, ledger};
 
 /// Short sessions, so that a frozen member loses its partitions soon.
@@ -28,6 +29,7 @@ const TOPICS: [&str; 2] = ["wallet-events", "transaction-events"];
 pub struct Ground {
     one: OnceCell<KafkaBroker>,
     three: OnceCell<KafkaBroker>,
+    store: OnceCell<Store>,
 }
 
 impl Ground {
@@ -42,6 +44,13 @@ impl Ground {
         redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
         redis.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await;
         kafka
+    }
+
+    /// The store, with room.
+    async fn store(&self) -> &Store {
+        let store = self.store.get_or_init(Store::start).await;
+        store.make_room().await;
+        store
     }
 }
 
@@ -87,6 +96,7 @@ impl fmt::Display for Figures {
 pub struct Round<'a> {
     pub deployment: &'a Deployment,
     pub kafka: &'a KafkaBroker,
+    pub store: &'a Store,
     pub proxy: &'a FaultProxy,
     pub history: &'a History,
     pub fleet: Fleet<'a>,
@@ -102,7 +112,8 @@ pub struct Round<'a> {
 /// Plays one round to its end; panics where anything is not as it must be.
 pub async fn play(plan: &Plan, name: &str, ground: &Ground, history: &History) -> Figures {
     let kafka = ground.kafka(plan.nodes).await;
-    let deployment = Deployment::start_on(kafka, name, "wallets", 8).await;
+    let store = ground.store().await;
+    let deployment = Deployment::start_with(kafka, &store.endpoint, name, "wallets", 8).await;
     choose_protocol(&deployment, plan.protocol);
     let proxy = FaultProxy::start(&deployment.dynamodb).await;
     let (generated, events) = Generated::new(&deployment, plan.events, plan.seed).await;
@@ -120,6 +131,7 @@ pub async fn play(plan: &Plan, name: &str, ground: &Ground, history: &History) -
     let mut round = Round {
         deployment: &deployment,
         kafka,
+        store,
         proxy: &proxy,
         history,
         fleet: Fleet::new(&deployment, history, env),

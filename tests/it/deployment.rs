@@ -95,6 +95,17 @@ impl Deployment {
 
     /// The same on a broker of one's own.
     pub async fn start_on(broker: &services::KafkaBroker, name: &str, pipeline: &'static str, partitions: i32) -> Self {
+        Self::start_with(broker, services::dynamodb().await, name, pipeline, partitions).await
+    }
+
+    /// The same on a broker and a store of one's own.
+    pub async fn start_with(
+        broker: &services::KafkaBroker,
+        dynamodb: &str,
+        name: &str,
+        pipeline: &'static str,
+        partitions: i32,
+    ) -> Self {
         let name = format!("{name}-{:08x}", fastrand::u32(..));
         let dir = services::scratch(&name);
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -108,7 +119,7 @@ impl Deployment {
             requests: format!("{name}-requests"),
             bootstrap: broker.bootstrap.clone(),
             redis: Some(services::redis().await.url.clone()),
-            dynamodb: services::dynamodb().await.to_owned(),
+            dynamodb: dynamodb.to_owned(),
             pipeline,
             dir,
             name,

@@ -49,7 +49,7 @@ fn free_port() -> u16 {
 }
 
 /// Starts a server that the kernel kills when this process ends, however it ends. Gives its process id.
-fn start(command: &mut Command, log: &Path) -> u32 {
+pub fn start(command: &mut Command, log: &Path) -> u32 {
     let log = std::fs::File::create(log).expect("log file");
     let mut guarded = Command::new("setpriv");
     guarded.args(["--pdeathsig", "KILL"]).arg(command.get_program()).args(command.get_args());
