@@ -162,8 +162,10 @@ mod tests {
         for reason in Reason::ALL {
             let outcome = Outcome::DeadLettered(reason);
             assert_eq!(Outcome::from_code(outcome.code()), Some(outcome));
+            assert_eq!(Reason::from_name(reason.name()), Some(reason));
         }
         assert_eq!(Outcome::from_code("x"), None);
+        assert_eq!(Reason::from_name(""), None);
     }
 
     #[test]

@@ -22,21 +22,33 @@ use crate::seams::{Seams, SimTopic, take_letter, take_request};
 use crate::source::SimSource;
 use crate::world::{Shared, lock};
 
-/// The pipeline that ships, and one of another mapping revision: the same events, other records.
-static PIPELINES: LazyLock<[Arc<Pipeline>; 2]> = LazyLock::new(|| {
+/// The pipeline that ships and one of another mapping revision (the same events, other records), written in batches; and the same
+/// with a transaction for each event.
+static PIPELINES: LazyLock<[[Arc<Pipeline>; 2]; 2]> = LazyLock::new(|| {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let file = std::fs::read_to_string(root.join("pipelines/wallets.yaml")).unwrap();
     let schemas = format!("schema: {}/schemas/", root.display());
-    let changed = file.replace("schema: ../schemas/", &schemas).replacen("          owner: /data/owner\n", "", 1);
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulation");
-    std::fs::create_dir_all(&dir).unwrap();
-    std::fs::write(dir.join("wallets.yaml"), changed).unwrap();
-    let revisions = [root.join("pipelines"), dir].map(|dir| {
+    let shipped = file.replace("schema: ../schemas/", &schemas);
+    let changed = shipped.replacen("          owner: /data/owner\n", "", 1);
+    assert_ne!(shipped, changed);
+    let in_transactions = |text: &str| {
+        let format = "    format: cloudevents\n";
+        assert!(text.contains(format));
+        text.replace(format, &format!("{format}    consistency: transactional\n"))
+    };
+    let (shipped_so, changed_so) = (in_transactions(&shipped), in_transactions(&changed));
+    let files = [
+        [("shipped", shipped), ("changed", changed)],
+        [("shipped-transactional", shipped_so), ("changed-transactional", changed_so)],
+    ];
+    let compile = |(name, text): (&str, String)| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulation").join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("wallets.yaml"), text).unwrap();
         let (specs, found) = pipelines::load(&dir, &["wallets".to_owned()]);
         Arc::new(Pipeline::compile(specs.first().unwrap_or_else(|| panic!("{found:?}"))).unwrap())
-    });
-    assert_ne!(revisions[0].revision(), revisions[1].revision());
-    revisions
+    };
+    files.map(|revisions| revisions.map(compile))
 });
 
 /// Whether an instance stands still, as after SIGSTOP: its calls go on outside, it does not.
@@ -94,7 +106,12 @@ impl Instance {
             let bytes = |chance: &mut fastrand::Rng| chance.choice([2_000, 20_000, 1 << 20]).unwrap_or(1);
             (chance.usize(1..3), chance.usize(1..5), bytes(chance), bytes(chance))
         };
-        let pipeline = PIPELINES[lock(world).chance.usize(0..PIPELINES.len())].clone();
+        let pipeline = {
+            let mut world = lock(world);
+            // Of two events that tie the first one's content stands, unless one is written in a batch and the other is not.
+            let revisions = &PIPELINES[usize::from(world.transactional)];
+            revisions[world.chance.usize(0..revisions.len())].clone()
+        };
         let heartbeats = Heartbeats::new();
         let beats = Duration::from_secs(30);
         let worker = || WorkerParts {

@@ -20,20 +20,28 @@ impl World {
         if happens(&mut self.chance, partial) {
             return Inserted::Retry(throttled(&mut self.chance));
         }
-        if let Some(stored) = self.records.get(&record.record_id) {
-            return Inserted::Present(Standing {
-                content_digest: stored.content_digest,
-                origin: stored.origin.clone(),
-                record_digest: stored.record_digest,
-            });
+        match self.standing(record) {
+            Some(standing) => Inserted::Present(standing),
+            None => Inserted::Stored { record_digest: self.store(record) },
         }
+    }
+
+    fn standing(&self, record: &Record) -> Option<Standing> {
+        self.records.get(&record.record_id).map(|stored| Standing {
+            content_digest: stored.content_digest,
+            origin: stored.origin.clone(),
+            record_digest: stored.record_digest,
+        })
+    }
+
+    fn store(&mut self, record: &Record) -> Digest {
         let origin = record.origin.text();
         let record_digest = Digest::of(format!("{record:?}").as_bytes());
         self.note(|| format!("{} is stored from {origin}", record.record_id));
         self.by_origin.entry(origin.clone()).or_default().push((record.record_id.clone(), record_digest));
         let stored = Stored { content_digest: record.content_digest, origin, record_digest };
         self.records.insert(record.record_id.clone(), stored);
-        Inserted::Stored { record_digest }
+        record_digest
     }
 
     fn change(&mut self, write: &StateWrite) -> Changed {
@@ -41,6 +49,15 @@ impl World {
         if happens(&mut self.chance, partial) {
             return Changed::Retry(throttled(&mut self.chance));
         }
+        let verdict = self.weigh(write);
+        if verdict == Changed::Applied {
+            self.apply(write);
+        }
+        verdict
+    }
+
+    /// What would become of a write.
+    fn weigh(&self, write: &StateWrite) -> Changed {
         let place = (write.key.clone(), write.group);
         match self.states.get(&place) {
             Some((version, _)) if *version > write.version => Changed::Stale,
@@ -51,12 +68,31 @@ impl World {
                     Changed::Tie
                 }
             }
-            _ => {
-                self.note(|| format!("{:?} {} is at version {}", write.key, write.group.name(), write.version));
-                self.states.insert(place, (write.version, write.attributes.clone()));
-                Changed::Applied
-            }
+            _ => Changed::Applied,
         }
+    }
+
+    fn apply(&mut self, write: &StateWrite) {
+        self.note(|| format!("{:?} {} is at version {}", write.key, write.group.name(), write.version));
+        self.states.insert((write.key.clone(), write.group), (write.version, write.attributes.clone()));
+    }
+
+    /// All or nothing.
+    fn transact(&mut self, records: &[Record], states: &[StateWrite]) -> Transacted {
+        let partial = self.trouble.partial;
+        if happens(&mut self.chance, partial) {
+            return Transacted::Retry(throttled(&mut self.chance));
+        }
+        if let Some(standing) = self.standing(&records[0]) {
+            return Transacted::Present(standing);
+        }
+        let weighed = states.iter().map(|write| self.weigh(write)).enumerate();
+        let unchanged: Vec<_> = weighed.filter(|(_, verdict)| *verdict != Changed::Applied).collect();
+        if !unchanged.is_empty() {
+            return Transacted::Unchanged(unchanged);
+        }
+        states.iter().for_each(|write| self.apply(write));
+        Transacted::Done { record_digests: records.iter().map(|record| self.store(record)).collect() }
     }
 
     fn append(&mut self, chain: &Chain, entry: &Entry) -> Appended {
@@ -100,8 +136,12 @@ impl RecordStore for Seams {
         })
     }
 
-    fn transact<'a>(&'a self, _: Transaction<'a>) -> BoxFuture<'a, Transacted> {
-        unreachable!("native routes are batched")
+    fn transact<'a>(&'a self, transaction: Transaction<'a>) -> BoxFuture<'a, Transacted> {
+        Box::pin(async move {
+            let (records, states) = (transaction.records.to_vec(), transaction.states.to_vec());
+            let done = call(&self.0, Dependency::Store, move |world| world.transact(&records, &states));
+            done.await.unwrap_or_else(|| Transacted::Retry(unavailable()))
+        })
     }
 }
 

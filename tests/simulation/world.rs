@@ -13,7 +13,7 @@ use recordkeeper::ledger::{Entry, StartItem};
 use recordkeeper::source::Checkpoint;
 use tokio::time::Instant;
 
-use crate::wire::{Outages, Trouble};
+use crate::wire::{Outages, Trouble, happens};
 
 /// A world, shared by all that happens in it, on one thread.
 pub type Shared = Arc<Mutex<World>>;
@@ -44,6 +44,8 @@ pub struct Log {
 /// See the module.
 pub struct World {
     pub chance: Rng,
+    /// Whether each event is written in a transaction.
+    pub transactional: bool,
     pub trouble: Trouble,
     pub outages: Outages,
     pub logs: BTreeMap<PartitionRef, Log>,
@@ -76,8 +78,9 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(chance: Rng, trouble: Trouble, history: bool) -> Self {
+    pub fn new(mut chance: Rng, trouble: Trouble, history: bool) -> Self {
         Self {
+            transactional: happens(&mut chance, 30),
             chance,
             trouble,
             outages: Outages::default(),
