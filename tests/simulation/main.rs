@@ -7,8 +7,8 @@
 //! change (`group.rs`, `scenario.rs`). Whenever a ledger grows, what it says is compared with what the events demand and with what
 //! is durable (`world.rs`); in the end everything is. One thread, one seed: a failing seed does the same again.
 //!
-//! Not in here: writes that a store or topic refuses for good, retention, orders (`reset`), and what the adapters do below the seams
-//! (breakers, budgets, filling of calls): the integration tests have those.
+//! Not in here: states, messages and requests that are refused for good (records are), retention, orders (`reset`), and what the
+//! adapters do below the seams (breakers, budgets, filling of calls): the integration tests have those.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod group;

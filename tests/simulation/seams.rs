@@ -22,8 +22,22 @@ impl World {
         }
         match self.standing(record) {
             Some(standing) => Inserted::Present(standing),
+            None if self.refuses(record) => Inserted::Rejected("not this one".into()),
             None => Inserted::Stored { record_digest: self.store(record) },
         }
+    }
+
+    /// Whether the record is never taken, under whatever origin.
+    fn refuses(&mut self, record: &Record) -> bool {
+        // Who asks for a wallet first depends on what was taken.
+        let asks = record.kind == "wallet.requested";
+        let refuses = self.picky && !asks && Digest::of(record.record_id.as_bytes()).0[0] < 20;
+        if refuses {
+            let origin = record.origin.text();
+            self.note(|| format!("{} is refused, from {origin}", record.record_id));
+            self.refused.insert(origin);
+        }
+        refuses
     }
 
     fn standing(&self, record: &Record) -> Option<Standing> {
@@ -85,6 +99,9 @@ impl World {
         }
         if let Some(standing) = self.standing(&records[0]) {
             return Transacted::Present(standing);
+        }
+        if self.refuses(&records[0]) {
+            return Transacted::Rejected("not this one".into());
         }
         let weighed = states.iter().map(|write| self.weigh(write)).enumerate();
         let unchanged: Vec<_> = weighed.filter(|(_, verdict)| *verdict != Changed::Applied).collect();

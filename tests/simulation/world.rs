@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fastrand::Rng;
 use recordkeeper::dedupe::Known;
 use recordkeeper::event::{
-    Digest, Group, Origin, Outcome, PartitionRef, Position, SetDigest, StateKey, StateValue, StateWrite, Version,
+    Digest, Group, Origin, Outcome, PartitionRef, Position, Reason, SetDigest, StateKey, StateValue, StateWrite,
+    Version,
 };
 use recordkeeper::generate::{Expected, Generated};
 use recordkeeper::ledger::{Entry, StartItem};
@@ -46,10 +47,14 @@ pub struct World {
     pub chance: Rng,
     /// Whether each event is written in a transaction.
     pub transactional: bool,
+    /// Whether the store refuses some records for good.
+    pub picky: bool,
     pub trouble: Trouble,
     pub outages: Outages,
     pub logs: BTreeMap<PartitionRef, Log>,
     pub records: BTreeMap<String, Stored>,
+    /// Origins of records that the store refused.
+    pub refused: BTreeSet<String>,
     /// Ids and digests of records by origin.
     pub by_origin: BTreeMap<String, Vec<(String, Digest)>>,
     pub states: BTreeMap<(StateKey, Group), GroupState>,
@@ -81,11 +86,13 @@ impl World {
     pub fn new(mut chance: Rng, trouble: Trouble, history: bool) -> Self {
         Self {
             transactional: happens(&mut chance, 30),
+            picky: happens(&mut chance, 30),
             chance,
             trouble,
             outages: Outages::default(),
             logs: BTreeMap::new(),
             records: BTreeMap::new(),
+            refused: BTreeSet::new(),
             by_origin: BTreeMap::new(),
             states: BTreeMap::new(),
             requests: BTreeSet::new(),
@@ -162,11 +169,12 @@ impl World {
         let Some(event) = self.logs[partition].events.get(&offset) else {
             return (outcome != Outcome::Hole).then(|| "no event stands there".to_owned());
         };
-        let demanded = demanded(&event.expected);
+        let expected = self.expected(partition, offset, event);
+        let demanded = demanded(expected);
         if outcome != demanded {
             return Some(format!("{demanded:?} is demanded"));
         }
-        match &event.expected {
+        match expected {
             Expected::Duplicate => None,
             Expected::DeadLettered(reason) => {
                 let place = (partition.topic.clone(), partition.name.clone(), offset.to_string());
@@ -177,6 +185,12 @@ impl World {
                 self.not_done(&origin(partition, offset), state.as_ref(), *new_request)
             }
         }
+    }
+
+    /// What has to become of an event: what its publisher means, unless the store refused its record.
+    fn expected<'a>(&self, partition: &PartitionRef, offset: u64, event: &'a Generated) -> &'a Expected {
+        static REFUSED: Expected = Expected::DeadLettered(Reason::Rejected);
+        if self.refused.contains(&origin(partition, offset)) { &REFUSED } else { &event.expected }
     }
 
     /// What is missing of an event that is said to be done.
@@ -254,7 +268,7 @@ impl World {
         let mut letters = BTreeMap::new();
         for (partition, log) in &self.logs {
             for (offset, event) in &log.events {
-                match &event.expected {
+                match self.expected(partition, *offset, event) {
                     Expected::Duplicate => {}
                     Expected::DeadLettered(reason) => {
                         let place = (partition.topic.clone(), partition.name.clone(), offset.to_string());
