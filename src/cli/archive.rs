@@ -1,17 +1,17 @@
 //! `archive`: writes a range of a topic to files, with where each event was read first.
 
-use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
+use tokio_util::sync::CancellationToken;
 
-use crate::source::archive::{ArchiveWriter, Compression, Objects, Place, is_there, write_line};
+use crate::source::archive::{ArchiveWriter, Compression, Location, Objects, can_hold_files, is_there, write_line};
 use crate::source::kafka::{KafkaRanges, KafkaSourceConfig};
 use crate::source::range::{Range, read_all};
 
 use super::outside::{group_place, of_topic, ranges};
-use super::{EXIT_USAGE, GlobalArgs, PlaceArg, backends, check, show, wrong};
+use super::{EXIT_USAGE, GlobalArgs, PlaceArg, backends, check, run, show, wrong};
 
 /// Arguments of `archive`.
 #[derive(Clone, Debug, Args)]
@@ -29,8 +29,8 @@ pub struct ArchiveArgs {
     #[arg(long, value_name = "PLACE", default_value = "latest")]
     pub to: PlaceArg,
     /// The directory to write to, or s3://bucket/prefix; one file a partition, files that exist are refused
-    #[arg(long, value_name = "PLACE")]
-    pub out: Place,
+    #[arg(long, value_name = "DIR|s3://")]
+    pub out: Location,
     /// How the files are compressed
     #[arg(long, value_name = "HOW", default_value = "zstd")]
     pub compress: CompressArg,
@@ -76,11 +76,12 @@ pub async fn archive(global: &GlobalArgs, args: &ArchiveArgs) -> Result<ExitCode
     };
     let compression = Compression::from(args.compress);
     let files = ranges.into_iter().filter(|range| !range.is_empty());
-    let files: Vec<(Place, Range)> = files.map(|range| (args.out.join(&name(&range, compression)), range)).collect();
-    let objects = backends::objects(settings);
+    let files: Vec<(Location, Range)> = files.map(|range| (args.out.join(&name(&range, compression)), range)).collect();
+    let process = run::start_process(&loaded)?;
+    let objects = backends::objects(settings, process.stop.clone());
     let looked = {
-        let (files, objects) = (files.clone(), objects.clone());
-        tokio::task::spawn_blocking(move || all_new(&files, &objects)).await??
+        let (out, files, objects) = (args.out.clone(), files.clone(), objects.clone());
+        tokio::task::spawn_blocking(move || all_new(&out, &files, &objects)).await??
     };
     if let Err(what) = looked {
         return wrong(what);
@@ -88,22 +89,22 @@ pub async fn archive(global: &GlobalArgs, args: &ArchiveArgs) -> Result<ExitCode
     for (file, range) in files {
         let config = backends::kafka_source(settings, pipeline, backends::group_protocol(pipeline.protocol()), true);
         let written = {
-            let (file, objects) = (file.clone(), objects.clone());
-            tokio::task::spawn_blocking(move || write(config, range, &file, &objects, compression)).await??
+            let (file, objects, stop) = (file.clone(), objects.clone(), process.stop.clone());
+            tokio::task::spawn_blocking(move || write(config, range, &file, &objects, compression, &stop)).await??
         };
         show(format!("{file} {written} events\n").as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether none of the files is there already; the inner error is the user's.
-fn all_new(files: &[(Place, Range)], objects: &Objects) -> anyhow::Result<Result<(), String>> {
+/// Whether the files can be made, and none of them is there already; the inner error is the user's.
+fn all_new(out: &Location, files: &[(Location, Range)], objects: &Objects) -> anyhow::Result<Result<(), String>> {
+    if !can_hold_files(out, objects).with_context(|| out.to_string())? {
+        return Ok(Err(format!("{out}: there is no such bucket")));
+    }
     for (file, _) in files {
-        match is_there(file, objects) {
-            Ok(false) => {}
-            Ok(true) => return Ok(Err(format!("{file} exists already: choose another --out"))),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Err(format!("{file}: {error}"))),
-            Err(error) => return Err(error).with_context(|| file.to_string()),
+        if is_there(file, objects).with_context(|| file.to_string())? {
+            return Ok(Err(format!("{file} exists already: choose another --out")));
         }
     }
     Ok(Ok(()))
@@ -116,17 +117,18 @@ fn name(range: &Range, compression: Compression) -> String {
     format!("{}-{}-{first}-{}{}", partition.topic, partition.name, next.saturating_sub(1), compression.suffix())
 }
 
-/// Writes a file, which is there once it is whole.
+/// Writes a file, which is there once it is whole; nothing of it where the process is told to stop.
 fn write(
     config: KafkaSourceConfig,
     range: Range,
-    file: &Place,
+    file: &Location,
     objects: &Objects,
     compression: Compression,
+    stop: &CancellationToken,
 ) -> anyhow::Result<u64> {
     let named = || file.to_string();
     let mut out = ArchiveWriter::begin(file, objects, compression).with_context(named)?;
-    match write_all(config, range, &mut out).with_context(named) {
+    match write_all(config, range, &mut out, stop).map_err(anyhow::Error::msg).with_context(named) {
         Ok(written) => {
             out.finish().with_context(named)?;
             Ok(written)
@@ -138,18 +140,20 @@ fn write(
     }
 }
 
-fn write_all(config: KafkaSourceConfig, range: Range, out: &mut ArchiveWriter) -> anyhow::Result<u64> {
-    let ranges = [range];
-    let mut feed = KafkaRanges::connect(config, ranges.to_vec()).map_err(anyhow::Error::msg)?;
-    let (mut written, mut failed) = (0, None);
+fn write_all(
+    config: KafkaSourceConfig,
+    range: Range,
+    out: &mut ArchiveWriter,
+    stop: &CancellationToken,
+) -> Result<u64, String> {
+    let (ranges, mut written) = ([range], 0);
+    let mut feed = KafkaRanges::connect(config, ranges.to_vec())?;
     read_all(&mut feed, &ranges, |batch, message| {
-        if failed.is_none() {
-            match write_line(out, batch, message) {
-                Ok(()) => written += 1,
-                Err(error) => failed = Some(error),
-            }
+        if stop.is_cancelled() {
+            return Err("told to stop".to_owned());
         }
-    })
-    .map_err(anyhow::Error::msg)?;
-    failed.map_or(Ok(written), |error| Err(anyhow::Error::new(error).context("the archive cannot be written")))
+        written += 1;
+        write_line(out, batch, message).map_err(|error| error.to_string())
+    })?;
+    Ok(written)
 }

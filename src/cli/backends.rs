@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::pipelines::{Protocol, Start};
 use crate::config::{self, Dedupe, EngineSettings, KafkaSettings, Secret, Security, Settings};
@@ -158,14 +159,15 @@ pub async fn dynamo(
     Dynamo::connect(config, metrics.map(CallMetrics::of)).await.context("dynamodb")
 }
 
-/// Archives in S3; nothing is asked of it before one is named.
-pub fn objects(settings: &Settings) -> Objects {
+/// Archives in S3; nothing is asked of it before one is named, and nothing any more once `stop` is cancelled.
+pub fn objects(settings: &Settings, stop: CancellationToken) -> Objects {
     let s3 = &settings.s3;
-    Objects::new(ObjectsConfig {
+    let config = ObjectsConfig {
         region: s3.region.clone().unwrap_or_else(|| settings.dynamodb.region.clone()),
         endpoint: s3.endpoint.clone(),
         call_deadline: s3.call_deadline,
-    })
+    };
+    Objects::new(config, stop)
 }
 
 /// When partitions wait before a dead letter; nothing where there is no limit.

@@ -5,16 +5,16 @@
 
 mod files;
 mod line;
+mod location;
 mod objects;
 mod out;
-mod place;
 mod upload;
 
-pub use files::{ArchiveFile, ArchiveFiles, files_of};
+pub use files::{ArchiveFile, ArchiveFiles, Trouble, files_of};
 pub use line::write_line;
-pub use objects::{Objects, ObjectsConfig, step_max};
-pub use out::{ArchiveWriter, is_there};
-pub use place::{ObjectName, Place};
+pub use location::{Location, ObjectName};
+pub use objects::{Objects, ObjectsConfig};
+pub use out::{ArchiveWriter, can_hold_files, is_there};
 
 /// How an archive is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

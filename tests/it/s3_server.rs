@@ -20,8 +20,12 @@ pub enum Fate {
     Refused,
     /// It is done, and the answer is `500`.
     Lost,
+    /// Nothing is done, and nothing is answered.
+    Silent,
+    /// The answer ends in the middle of its body.
+    Cut,
     /// As if there were no such object.
-    Denied,
+    Absent,
 }
 
 type Decide = Box<dyn FnMut(&Method, &str) -> Fate + Send>;
@@ -101,8 +105,9 @@ async fn answer(State(served): State<Served>, request: Request) -> Response {
     let fate = (served.decide.lock().unwrap())(request.method(), &target);
     match fate {
         Fate::Refused => return error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown"),
-        Fate::Denied => return error(StatusCode::NOT_FOUND, "NoSuchKey"),
-        Fate::Answered | Fate::Lost => {}
+        Fate::Absent => return error(StatusCode::NOT_FOUND, "NoSuchKey"),
+        Fate::Silent => std::future::pending().await,
+        Fate::Answered | Fate::Lost | Fate::Cut => {}
     }
     let wanted = (request.method() == Method::GET).then(|| request.headers().get("if-match").cloned()).flatten();
     let answered = served.service.call(request.map(s3s::Body::http_body_unsync)).await.unwrap();
@@ -112,5 +117,13 @@ async fn answer(State(served): State<Served>, request: Request) -> Response {
     if wanted.is_some() && answered.status().is_success() && answered.headers().get("etag") != wanted.as_ref() {
         return error(StatusCode::PRECONDITION_FAILED, "PreconditionFailed");
     }
-    answered.map(axum::body::Body::new)
+    let answered = answered.map(axum::body::Body::new);
+    if fate != Fate::Cut {
+        return answered;
+    }
+    let (head, body) = answered.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+    let half = Ok(body.slice(..body.len() / 2));
+    let broken = futures::stream::iter([half, Err(std::io::Error::other("cut"))]);
+    Response::from_parts(head, axum::body::Body::from_stream(broken))
 }

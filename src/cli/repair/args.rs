@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::{PlaceArg, SummaryForm};
 use crate::event::Reason;
 use crate::pipeline::protocol::Effects;
-use crate::source::archive::Place;
+use crate::source::archive::Location;
 
 /// What every run takes that reads again.
 #[derive(Clone, Debug, Args)]
@@ -78,8 +78,8 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "PLACE", requires = "topic")]
     pub to: Option<PlaceArg>,
     /// A file that `archive` wrote, or a directory of them; in S3 s3://bucket/key or s3://bucket/prefix/. May be repeated
-    #[arg(long, value_name = "PLACE")]
-    pub archive: Vec<Place>,
+    #[arg(long, value_name = "FILE|DIR|s3://")]
+    pub archive: Vec<Location>,
     /// What is applied; all sends creation requests again, under their ids
     #[arg(long, value_name = "WHICH")]
     pub effects: Option<EffectsArg>,

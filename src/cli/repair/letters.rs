@@ -65,7 +65,7 @@ pub(super) fn look(
     let mut newest: HashMap<Digest, (u32, Place)> = HashMap::new();
     let mut chosen: BTreeMap<Place, Letter> = BTreeMap::new();
     let mut strangers: (u64, Option<(Place, String)>) = (0, None);
-    read_all(feed, ranges, |batch, message| {
+    let mut weigh = |batch: &RawBatch, message: &RawMessage| {
         let Some(place) = place(batch, message) else { return };
         let head = match head(batch, message) {
             Ok(head) => head,
@@ -93,6 +93,10 @@ pub(super) fn look(
         if lets_through(filter, &letter) {
             chosen.insert(place, letter);
         }
+    };
+    read_all(feed, ranges, |batch, message| {
+        weigh(batch, message);
+        Ok(())
     })?;
     Ok(Found { letters: chosen.into_values().collect(), strangers })
 }

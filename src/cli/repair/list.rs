@@ -137,10 +137,12 @@ async fn show_one(global: &GlobalArgs, origin: &str, payload: bool) -> anyhow::R
     let looked = tokio::task::spawn_blocking(move || {
         let mut letters = Vec::new();
         read_all(&mut feed, &ranges, |batch, message| {
-            let Some((partition, offset)) = place(batch, message) else { return };
-            if head(batch, message).is_ok_and(|head| head.origin.text() == wanted) {
+            if let Some((partition, offset)) = place(batch, message)
+                && head(batch, message).is_ok_and(|head| head.origin.text() == wanted)
+            {
                 letters.push(whole(batch, message, partition, offset, payload));
             }
+            Ok(())
         })
         .map(|()| letters)
     });

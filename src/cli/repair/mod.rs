@@ -24,14 +24,13 @@ use crate::ledger::{Chain, Fence, Ledger as _, Opening, RunItem};
 use crate::lock::{Lock, Locks, Taken};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::Purpose;
-use crate::source::archive::step_max;
 use crate::source::range::{Feed, Range, RangeSource};
 use crate::store::dynamodb::{Dynamo, tables};
 use crate::telemetry::{Alert, At};
 
 use super::lanes::Lanes;
 use super::outside::{again, group_place, places};
-use super::run::{self, BEATS, Process};
+use super::run::{self, Process};
 use super::{backends, ready};
 use args::{RateArg, RunName};
 use progress::Progress;
@@ -81,13 +80,10 @@ struct Work<'a> {
     purpose: Purpose,
     ranges: Vec<Range>,
     rate: RateArg,
+    /// How long the reader of the ranges may be still.
+    beats: Duration,
     /// What keeps others from the same.
     locks: &'a [Lock<'a>],
-}
-
-/// How long the reader of a range may be still: it may wait for an archive's store.
-fn beats(settings: &Settings) -> Duration {
-    BEATS + step_max(settings.s3.call_deadline)
 }
 
 impl Work<'_> {
@@ -160,7 +156,7 @@ impl Work<'_> {
         let Some(tokens) = self.take_over().await? else { return Ok(None) };
         let total: u64 = self.ranges.iter().map(Range::len).sum();
         let progress = Progress::new(run, total, self.done_before().await?, process.metrics.clone());
-        let beat = process.heartbeats.register("range-reader", beats(settings));
+        let beat = process.heartbeats.register("range-reader", self.beats);
         let source = RangeSource::start(std::mem::take(&mut self.ranges), feed, self.rate.0, beat)?;
         let ledger_group = run.ledger_group(pipeline.group());
         let lanes = Lanes {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::outside::{again, group_place, places};
-use crate::cli::run::Process;
+use crate::cli::run::{BEATS, Process};
 use crate::cli::{EXIT_USAGE, GlobalArgs, backends, check, run, show, wrong};
 use crate::config::Settings;
 use crate::event::{Position, Reason};
@@ -168,6 +168,7 @@ async fn execute(
             purpose: Purpose::Repair(Effects::All),
             ranges,
             rate: args.again.rate,
+            beats: BEATS,
             locks,
         };
         if !work.execute(process, Box::new(Letters { feed, selection: Arc::new(selection) })).await? {

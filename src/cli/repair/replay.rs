@@ -3,17 +3,20 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::outside::{group_place, of_topic, ranges};
+use crate::cli::run::BEATS;
 use crate::cli::{EXIT_USAGE, GlobalArgs, PlaceArg, backends, check, run, wrong};
 use crate::config::Settings;
 use crate::ledger::RunItem;
 use crate::pipeline::protocol::{Effects, Purpose};
 use crate::pipeline::{Pipeline, Prepared, delivery};
-use crate::source::archive::{ArchiveFile, ArchiveFiles, Objects, Place, files_of};
+use crate::source::archive::{ArchiveFile, ArchiveFiles, Location, Objects, Trouble, files_of};
 use crate::source::kafka::KafkaRanges;
 use crate::source::range::{Feed, Range, RangeSource, read_all};
 use crate::store::dynamodb::{Dynamo, tables};
@@ -21,7 +24,7 @@ use crate::store::dynamodb::{Dynamo, tables};
 use super::args::{EffectsArg, ReplayArgs};
 use super::diff::diff;
 use super::spec::RangeSpec;
-use super::{Work, as_they_stand, beats, find_run, lock_out, name_of, say_unfinished, unlock};
+use super::{Work, as_they_stand, find_run, lock_out, name_of, say_unfinished, unlock};
 
 /// The kind of these runs.
 const KIND: &str = "replay";
@@ -59,6 +62,12 @@ impl Planned {
         let config = backends::kafka_source(settings, &self.pipeline, protocol, true);
         Ok(Box::new(KafkaRanges::connect(config, self.ranges.clone()).map_err(anyhow::Error::msg)?))
     }
+
+    /// How long the reader may be still: it may have to wait for S3.
+    fn beats(&self, objects: &Objects) -> Duration {
+        let far = self.files.iter().any(|file| matches!(file.place, Location::S3(_)));
+        BEATS + if far { objects.step_max() } else { Duration::ZERO }
+    }
 }
 
 /// Replays a range.
@@ -70,15 +79,18 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
     let settings = &loaded.settings;
     let Some(pipelines) = check::pipelines(global, settings) else { return Ok(ExitCode::from(EXIT_USAGE)) };
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
-    let objects = backends::objects(settings);
-    let planned = match plan(args, settings, pipelines, &dynamo, &objects).await? {
+    // Until the process listens to signals they end it.
+    let looking = backends::objects(settings, CancellationToken::new());
+    let planned = match plan(args, settings, pipelines, &dynamo, &looking).await? {
         Ok(found) => found,
         Err(what) => return wrong(what),
     };
     let process = run::start_process(&loaded)?;
+    let objects = backends::objects(settings, process.stop.clone());
     let feed = planned.feed(settings, &objects)?;
+    let beats = planned.beats(&objects);
     if args.diff {
-        let beat = process.heartbeats.register("range-reader", beats(settings));
+        let beat = process.heartbeats.register("range-reader", beats);
         let source = RangeSource::start(planned.ranges, feed, args.again.rate.0, beat)?;
         return diff(&dynamo, &planned.pipeline, planned.effects, source, args.again.summary, &process.stop).await;
     }
@@ -106,6 +118,7 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
         purpose: Purpose::Repair(effects),
         ranges,
         rate: args.again.rate,
+        beats,
         locks: &ours,
     };
     let ended = work.execute(&process, feed).await;
@@ -125,6 +138,7 @@ fn count_requests(mut feed: Box<dyn Feed>, ranges: &[Range], pipeline: &Pipeline
         if let Prepared::Event(mapped) = pipeline.prepare(&delivery(batch, message, &origin, &headers)) {
             requests += u64::from(mapped.request.is_some());
         }
+        Ok(())
     })?;
     Ok(requests)
 }
@@ -195,8 +209,8 @@ async fn plan(
     let effects = args.effects.unwrap_or(EffectsArg::State);
     let archive = files.iter().map(|file| file.place.to_string()).collect();
     let spec = serde_json::to_string(&Spec { effects, ranges: ranges.iter().map(RangeSpec::of).collect(), archive })?;
-    if spec.len() > SPEC_BYTES_MAX {
-        return Ok(Err("more than a run can be told of: name the files in parts".to_owned()));
+    if spec.len() > SPEC_BYTES_MAX && !args.diff {
+        return Ok(Err("these files are more than a run can be told of: name them in parts".to_owned()));
     }
     let (kind, writer) = (KIND.to_owned(), run::writer());
     let run = RunItem { kind, pipeline: chosen, name, spec, writer, done: false };
@@ -229,7 +243,7 @@ async fn take_up(
     // The same files may have been moved.
     let archive = if args.archive.is_empty() {
         let known = spec.archive.iter().map(|place| place.parse().map_err(anyhow::Error::msg));
-        known.collect::<anyhow::Result<Vec<Place>>>()?
+        known.collect::<anyhow::Result<Vec<Location>>>()?
     } else {
         args.archive.clone()
     };
@@ -246,7 +260,7 @@ async fn take_up(
 }
 
 /// Looks over the files; the inner error is the user's.
-async fn look(places: Vec<Place>, objects: &Objects) -> anyhow::Result<Result<Vec<ArchiveFile>, String>> {
+async fn look(places: Vec<Location>, objects: &Objects) -> anyhow::Result<Result<Vec<ArchiveFile>, String>> {
     let objects = objects.clone();
     let looked = tokio::task::spawn_blocking(move || {
         let mut files = Vec::new();
@@ -257,11 +271,14 @@ async fn look(places: Vec<Place>, objects: &Objects) -> anyhow::Result<Result<Ve
         }
         Ok(files)
     });
-    Ok(looked.await?.and_then(|files: Vec<ArchiveFile>| {
-        let double = |at: usize| files[..at].iter().any(|other| other.range.partition == files[at].range.partition);
-        match (0..files.len()).find(|at| double(*at)) {
-            Some(at) => Err(format!("{} is given twice", files[at].place)),
-            None => Ok(files),
-        }
-    }))
+    let files: Vec<ArchiveFile> = match looked.await? {
+        Ok(files) => files,
+        Err(Trouble::Wrong(what)) => return Ok(Err(what)),
+        Err(away @ Trouble::Away(_)) => return Err(away.into()),
+    };
+    let double = |at: usize| files[..at].iter().any(|other| other.range.partition == files[at].range.partition);
+    Ok(match (0..files.len()).find(|at| double(*at)) {
+        Some(at) => Err(format!("{} is given twice", files[at].place)),
+        None => Ok(files),
+    })
 }

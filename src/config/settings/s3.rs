@@ -13,7 +13,7 @@ section! {
         region: Option<String>;
         /// Another endpoint than the region's own, such as a VPC endpoint or a server that speaks its protocol: an address only. Buckets then stand in the path.
         endpoint: Option<String> | "AWS_ENDPOINT_URL_S3" | "AWS_ENDPOINT_URL";
-        /// How long one attempt of a call may take; parts of 1 MiB are read, and of 8 MiB and more written.
+        /// How long one attempt of a call may take, and a second more for each MiB of its body. What fails is tried again for two minutes.
         call_deadline: Duration = "10s" ["100ms"..="1m"];
     }
 }

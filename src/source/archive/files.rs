@@ -3,13 +3,15 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
 use super::line::read_line;
+use super::location::{Location, is_archive};
 use super::objects::Objects;
-use super::place::{Place, is_archive};
 use crate::event::{Digest, Origin, Partition, PartitionRef, Position};
 use crate::source::range::{Fed, Feed, Range};
 use crate::source::{Provenance, RawBatch, RawMessage};
@@ -17,35 +19,59 @@ use crate::source::{Provenance, RawBatch, RawMessage};
 /// A longer line is refused: it is held in memory.
 const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// So many files are open at once, at most; each takes some MiB. The others wait for their turn.
-const OPEN_MAX: usize = 64;
-/// So many lines are passed over in one go, where a file is taken up in its middle.
-const PASSED_MAX: u64 = 10_000;
+/// So many files are open at once, at most; each takes up to 20 MiB. The others wait for their turn.
+const OPEN_MAX: usize = 32;
+/// What a compressed file may refer back to: 16 MiB. `archive` writes with less.
+const ZSTD_WINDOW_LOG_MAX: u32 = 24;
+/// One step of reading takes about so long, at most.
+const STEP: Duration = Duration::from_secs(1);
 /// So many files are taken at once, at most.
 const FILES_MAX: usize = 1_000;
+
+/// Why files cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// They are not what was meant.
+    #[error("{0}")]
+    Wrong(String),
+    /// Where they are does not answer.
+    #[error("{0}")]
+    Away(String),
+}
+
+impl Trouble {
+    fn of(place: &Location, error: &io::Error) -> Self {
+        let what = format!("{place}: {error}");
+        if error.kind() == io::ErrorKind::TimedOut { Self::Away(what) } else { Self::Wrong(what) }
+    }
+}
 
 /// The files that a place stands for: those right below, where it is a folder, in the order of their names.
 ///
 /// # Errors
 ///
 /// Where a folder cannot be listed, holds no archive or too many. Blocks.
-pub fn files_of(place: Place, objects: &Objects) -> Result<Vec<Place>, String> {
-    let named = |error: io::Error| format!("{place}: {error}");
+pub fn files_of(place: Location, objects: &Objects) -> Result<Vec<Location>, Trouble> {
+    let named = |error: io::Error| Trouble::of(&place, &error);
     let files = match &place {
-        Place::Disk(path) if path.is_dir() => {
+        Location::Disk(path) if path.is_dir() => {
             let entries = std::fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(named)?;
             let mut paths: Vec<_> = entries.iter().map(std::fs::DirEntry::path).collect();
             paths.sort();
             let archives = paths.iter().filter(|path| is_archive(&path.to_string_lossy()) && path.is_file());
-            archives.map(|path| Place::from(path.as_path())).collect()
+            let told = |path: &PathBuf| path.to_str().is_some();
+            if let Some(path) = archives.clone().find(|path| !told(path)) {
+                return Err(Trouble::Wrong(format!("{}: give it a name in UTF-8", path.display())));
+            }
+            archives.map(|path| Location::from(path.as_path())).collect()
         }
-        Place::S3(folder) if folder.is_folder() => objects.list(folder, FILES_MAX).map_err(named)?,
-        Place::Disk(_) | Place::S3(_) => vec![place.clone()],
+        Location::S3(prefix) if prefix.is_prefix() => objects.list(prefix, FILES_MAX).map_err(named)?,
+        Location::Disk(_) | Location::S3(_) => vec![place.clone()],
     };
     match files.len() {
-        0 => Err(format!("{place}: holds no archive (.ndjson, .ndjson.gz, .ndjson.zst)")),
+        0 => Err(Trouble::Wrong(format!("{place}: holds no archive (.ndjson, .ndjson.gz, .ndjson.zst)"))),
         1..=FILES_MAX => Ok(files),
-        _ => Err(format!("{place}: holds more than {FILES_MAX} archives: name them in parts")),
+        _ => Err(Trouble::Wrong(format!("{place}: holds more than {FILES_MAX} archives: name them in parts"))),
     }
 }
 
@@ -53,7 +79,7 @@ pub fn files_of(place: Place, objects: &Objects) -> Result<Vec<Place>, String> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveFile {
     /// Where it is.
-    pub place: Place,
+    pub place: Location,
     /// Tells whether it was changed since.
     version: String,
     /// All of it.
@@ -68,11 +94,11 @@ impl ArchiveFile {
     /// # Errors
     ///
     /// Where it cannot be read to its end.
-    pub fn look(place: Place, objects: &Objects) -> Result<Self, String> {
-        let (mut lines, version) = open(&place, objects).map_err(|error| format!("{place}: {error}"))?;
+    pub fn look(place: Location, objects: &Objects) -> Result<Self, Trouble> {
+        let (mut lines, version) = open(&place, objects).map_err(|error| Trouble::of(&place, &error))?;
         let (mut hash, mut count, mut first_origin) = (Sha256::new(), 0, None);
         let mut line = Vec::new();
-        while next_line(&mut lines, &mut line).map_err(|error| at(&place, count, &error))? {
+        while next_line(&mut lines, &mut line).map_err(|error| Trouble::of(&place, &at(count, error)))? {
             hash.update(&line);
             hash.update(b"\n");
             if first_origin.is_none() {
@@ -155,20 +181,19 @@ impl ArchiveFiles {
     fn batch(reading: &mut Reading, limits: Limits) -> Result<(RawBatch, bool), String> {
         let range = &reading.file.range;
         let mut batch = RawBatch { partition: range.partition.clone(), bytes: Vec::new(), messages: Vec::new() };
-        let (mut line, begun_at) = (Vec::new(), reading.at);
-        while batch.messages.len() < limits.messages_max && batch.bytes.len() < limits.bytes_max {
+        let (mut line, until) = (Vec::new(), Instant::now() + STEP);
+        let is_full =
+            |batch: &RawBatch| batch.messages.len() >= limits.messages_max || batch.bytes.len() >= limits.bytes_max;
+        while !is_full(&batch) && Instant::now() < until {
             if Position::before_offset(reading.at) >= range.to {
                 return Ok((batch, true));
             }
             let more = next_line(&mut reading.lines, &mut line);
-            if !more.map_err(|error| at(&reading.file.place, reading.at, &error))? {
+            if !more.map_err(|error| format!("{}: {}", reading.file.place, at(reading.at, error)))? {
                 return Err(format!("{}: it became shorter while it was read", reading.file.place));
             }
             reading.at += 1;
             if reading.at <= reading.from {
-                if reading.at - begun_at == PASSED_MAX {
-                    break;
-                }
                 continue;
             }
             let before = batch.bytes.len();
@@ -228,15 +253,15 @@ impl Feed for ArchiveFiles {
 }
 
 /// What the file says, unpacked by what it begins with, whatever its name; and what tells whether it was changed since.
-fn open(place: &Place, objects: &Objects) -> io::Result<(Box<dyn BufRead + Send>, String)> {
+fn open(place: &Location, objects: &Objects) -> io::Result<(Box<dyn BufRead + Send>, String)> {
     Ok(match place {
-        Place::Disk(path) => {
+        Location::Disk(path) => {
             let file = File::open(path)?;
             let about = file.metadata()?;
             let version = format!("{} bytes, {:?}", about.len(), about.modified()?);
             (unpack(BufReader::new(file))?, version)
         }
-        Place::S3(name) => {
+        Location::S3(name) => {
             let object = objects.open(name)?;
             let version = object.found().etag.clone();
             (unpack(object)?, version)
@@ -249,7 +274,9 @@ fn unpack(mut packed: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRe
     Ok(if begin.starts_with(&[0x1f, 0x8b]) {
         Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(packed)))
     } else if begin.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Box::new(BufReader::new(zstd::stream::read::Decoder::with_buffer(packed)?))
+        let mut unpacked = zstd::stream::read::Decoder::with_buffer(packed)?;
+        unpacked.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+        Box::new(BufReader::new(unpacked))
     } else {
         Box::new(packed)
     })
@@ -267,6 +294,6 @@ fn next_line(lines: &mut (impl BufRead + ?Sized), line: &mut Vec<u8>) -> io::Res
     Ok(read > 0)
 }
 
-fn at(place: &Place, lines: u64, error: &io::Error) -> String {
-    format!("{place}: after {lines} lines: {error}")
+fn at(lines: u64, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("after {lines} lines: {error}"))
 }

@@ -2,25 +2,37 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use flate2::write::GzEncoder;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
 use super::Compression;
+use super::location::Location;
 use super::objects::Objects;
-use super::place::Place;
 use super::upload::Upload;
 
 /// Whether there is such a file. Blocks.
 ///
 /// # Errors
 ///
-/// `NotFound` where its bucket does not exist; where the disk or S3 does not say.
-pub fn is_there(place: &Place, objects: &Objects) -> io::Result<bool> {
+/// Where the disk or S3 does not say.
+pub fn is_there(place: &Location, objects: &Objects) -> io::Result<bool> {
     match place {
-        Place::Disk(path) => path.try_exists(),
-        Place::S3(name) => objects.is_there(name),
+        Location::Disk(path) => path.try_exists(),
+        Location::S3(name) => Ok(objects.find(name)?.is_some()),
+    }
+}
+
+/// Whether files can be made below: a folder is made on the way, a bucket is not. Blocks.
+///
+/// # Errors
+///
+/// Where S3 does not say.
+pub fn can_hold_files(place: &Location, objects: &Objects) -> io::Result<bool> {
+    match place {
+        Location::Disk(_) => Ok(true),
+        Location::S3(name) => objects.has_bucket(name),
     }
 }
 
@@ -41,14 +53,15 @@ impl ArchiveWriter {
     /// # Errors
     ///
     /// Where it cannot be written to.
-    pub fn begin(place: &Place, objects: &Objects, compression: Compression) -> io::Result<Self> {
+    pub fn begin(place: &Location, objects: &Objects, compression: Compression) -> io::Result<Self> {
         let target = match place {
-            Place::Disk(path) => {
+            Location::Disk(path) => {
                 path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-                let unfinished = path.with_added_extension("part");
+                // Another process may be at the same file.
+                let unfinished = path.with_added_extension(format!("{}.part", std::process::id()));
                 Target::File { out: BufWriter::new(File::create(&unfinished)?), unfinished, whole: path.clone() }
             }
-            Place::S3(name) => Target::Object(Upload::new(objects.clone(), name.clone())),
+            Location::S3(name) => Target::Object(Upload::new(objects.clone(), name.clone())),
         };
         let packed = match compression {
             Compression::None => Packed::Plain(target),
@@ -62,7 +75,7 @@ impl ArchiveWriter {
     ///
     /// # Errors
     ///
-    /// Where it could not be written as a whole; then nothing is there.
+    /// Where it could not be written as a whole; then nothing is there, unless S3 did not answer at the end.
     pub fn finish(mut self) -> io::Result<()> {
         let packed = match &mut self.packed {
             Packed::Plain(_) => Ok(()),
@@ -119,7 +132,13 @@ impl Target {
             Self::File { out, unfinished, whole } => {
                 out.flush()?;
                 out.get_ref().sync_all()?;
-                std::fs::rename(unfinished, whole)
+                if whole.try_exists()? {
+                    return Err(io::Error::other("it exists already"));
+                }
+                std::fs::rename(unfinished, &*whole)?;
+                // The name is the folder's.
+                let folder = whole.parent().filter(|folder| !folder.as_os_str().is_empty());
+                File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
             }
             Self::Object(upload) => upload.finish(),
         }

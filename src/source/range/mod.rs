@@ -57,7 +57,7 @@ pub enum Fed {
     End(PartitionRef),
 }
 
-/// Reads ranges. Its calls block, for a fraction of a second at most; one thread makes them.
+/// Reads ranges. Its calls block, for about a second at most, unless what is read from does not answer; one thread makes them.
 pub trait Feed: Send {
     /// From now on reads the partition's range just above `after`.
     fn start(&mut self, partition: &PartitionRef, after: Position);
@@ -191,11 +191,11 @@ fn assignment(range: &Range) -> Assignment {
 ///
 /// # Errors
 ///
-/// What cannot be read.
+/// What cannot be read; the first that `take` says.
 pub fn read_all(
     feed: &mut dyn Feed,
     ranges: &[Range],
-    mut take: impl FnMut(&RawBatch, &RawMessage),
+    mut take: impl FnMut(&RawBatch, &RawMessage) -> Result<(), String>,
 ) -> Result<(), String> {
     for range in ranges {
         feed.start(&range.partition, range.from.max(range.log_start));
@@ -203,7 +203,7 @@ pub fn read_all(
     let mut open = ranges.len();
     while open > 0 {
         match feed.next()? {
-            Some(Fed::Batch(batch)) => batch.messages.iter().for_each(|message| take(&batch, message)),
+            Some(Fed::Batch(batch)) => batch.messages.iter().try_for_each(|message| take(&batch, message))?,
             Some(Fed::End(_)) => open -= 1,
             None => {}
         }

@@ -8,7 +8,7 @@ use super::Compression;
 
 /// A file, or a folder of files, on disk or in S3.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// On disk.
     Disk(PathBuf),
     /// In S3.
@@ -26,7 +26,7 @@ pub struct ObjectName {
 
 const SCHEME: &str = "s3://";
 
-impl Place {
+impl Location {
     /// A place below this one.
     pub fn join(&self, name: &str) -> Self {
         match self {
@@ -56,8 +56,8 @@ impl Place {
 }
 
 impl ObjectName {
-    /// Whether it stands for the objects below.
-    pub(super) fn is_folder(&self) -> bool {
+    /// Whether it stands for the objects right below.
+    pub(super) fn is_prefix(&self) -> bool {
         self.key.is_empty() || self.key.ends_with('/')
     }
 }
@@ -67,7 +67,7 @@ pub(super) fn is_archive(name: &str) -> bool {
     [Compression::None, Compression::Gzip, Compression::Zstd].iter().any(|how| name.ends_with(how.suffix()))
 }
 
-impl FromStr for Place {
+impl FromStr for Location {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -90,13 +90,13 @@ impl FromStr for Place {
     }
 }
 
-impl From<&Path> for Place {
+impl From<&Path> for Location {
     fn from(path: &Path) -> Self {
         Self::Disk(path.to_owned())
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Disk(path) => path.display().fmt(f),
@@ -125,12 +125,12 @@ mod tests {
             ("s3://my-bucket/a/b", "s3://my-bucket/a/b/x.ndjson", "b"),
             ("s3://my-bucket/a/b/", "s3://my-bucket/a/b/x.ndjson", ""),
         ] {
-            let place: Place = text.parse().unwrap();
+            let place: Location = text.parse().unwrap();
             assert_eq!(place.join("x.ndjson").to_string(), below);
             assert_eq!(place.file_name(), name);
         }
         for bad in ["", "s3://", "s3:///key", "s3://b", "s3://my bucket/key", "gs://bucket/key", "https://bucket/key"] {
-            assert!(bad.parse::<Place>().unwrap_err().contains("s3://bucket/key"), "{bad}");
+            assert!(bad.parse::<Location>().unwrap_err().contains("s3://bucket/key"), "{bad}");
         }
     }
 }
