@@ -2,8 +2,9 @@
 
 use recordkeeper::pipeline::protocol::{self, Effects, Purpose};
 
+use crate::events::settled;
 use crate::rules::Rule;
-use crate::steps::{Action, possible, settled};
+use crate::steps::{Action, possible};
 use crate::world::{EVENTS, Entry, Fate, LETTER, REQUEST, Record, Repair, Repaired, Repairer, Stage, State, World};
 
 impl World {
