@@ -43,7 +43,8 @@ impl World {
         let Instance { life, revision, lane, .. } = &s.instances[instance];
         let lane = lane.as_ref()?;
         let room = lane.batches.len() < self.batches_in_flight && usize::from(lane.read + events) <= EVENTS;
-        possible(*life == Life::Owner && room && lane.read >= s.log_start)?;
+        let owner = *life == Life::Owner;
+        possible(room && if owner { lane.read >= s.log_start } else { s.left.further > 0 })?;
         let believed = count(lane.pending.ledger_end());
         let items = (lane.read..lane.read + events).map(|at| {
             let attested = if at < believed { s.attested(at) } else { None };
@@ -53,6 +54,7 @@ impl World {
         let mut batch = Batch { stage: Stage::Judge, items: items.collect() };
         let mut t = s.clone();
         self.advance(&mut t, &mut batch, *revision);
+        t.left.further -= u8::from(!owner);
         let lane = t.instances[instance].lane.as_mut()?;
         lane.read += events;
         lane.batches.push(batch);

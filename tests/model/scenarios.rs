@@ -104,6 +104,7 @@ const NONE: Faults = Faults {
     replays: 0,
     redrives: 0,
     trims: 0,
+    further: 0,
 };
 
 fn world(log: [Event; 3], mapping: [[Option<Effects>; 2]; 2], batches_in_flight: usize, faults: Faults) -> World {
@@ -114,6 +115,18 @@ fn world(log: [Event; 3], mapping: [[Option<Effects>; 2]; 2], batches_in_flight:
 fn unrest(log: [Event; 3]) -> World {
     let faults = Faults { flushes: 1, moves: 1, lost: 1, ..NONE };
     world(log, [PLAIN; 2], 1, large(faults, Faults { crashes: 1, ..faults }))
+}
+
+/// An instance stands still, loses its partition meanwhile, and goes on with what it had fetched.
+fn resumed(log: [Event; 3]) -> World {
+    let faults = Faults { moves: 1, further: 2, lost: 1, ..NONE };
+    world(log, [PLAIN; 2], 1, large(faults, Faults { crashes: 1, ..faults }))
+}
+
+/// So does one whose mapping is no longer the deployed one.
+fn resumed_outdated(log: [Event; 3], after: [Option<Effects>; 2]) -> World {
+    let faults = Faults { moves: 1, further: 1, deploys: 1, ..NONE };
+    world(log, [PLAIN, after], 1, large(faults, Faults { crashes: 1, further: 2, ..faults }))
 }
 
 /// Checkpoints are moved, expire, or an order skips what is there.
@@ -189,6 +202,14 @@ fn is_missed(rule: Rule, asked: &'static [&'static str], world: World) {
 fn instances_that_lose_their_partition() {
     holds(&unrest(DUPLICATE));
     holds(&unrest(CONFLICT));
+}
+
+#[test]
+fn an_instance_that_goes_on_after_it_stood_still() {
+    holds(&resumed(DUPLICATE));
+    holds(&resumed(CONFLICT));
+    holds(&resumed_outdated(DUPLICATE, WIDER));
+    holds(&resumed_outdated(CONFLICT, REFUSES));
 }
 
 #[test]

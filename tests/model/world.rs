@@ -71,6 +71,8 @@ pub struct Faults {
     pub redrives: u8,
     /// Retention takes the log's oldest events away.
     pub trims: u8,
+    /// An instance that lost the partition begins a batch of what it had fetched.
+    pub further: u8,
 }
 
 /// A world to explore.
