@@ -2,20 +2,22 @@
 
 use recordkeeper::event::Outcome;
 use recordkeeper::pipeline::Pending;
-use recordkeeper::pipeline::protocol::{self, Extended, Purpose};
+use recordkeeper::pipeline::protocol::{self, Purpose};
 
+use crate::chains::Append;
 use crate::events::settled;
 use crate::rules::Rule;
 use crate::steps::{away, count, position, possible};
-use crate::world::{Batch, EVENTS, Entry, Fate, Instance, Item, Lane, Life, Record, Stage, State, World};
+use crate::world::{Batch, EVENTS, Fate, Instance, Item, Lane, Life, Record, Stage, State, World};
 
 impl World {
     pub fn opens(&self, s: &State, instance: usize) -> Option<State> {
         let Instance { life, checkpoint, lane, .. } = &s.instances[instance];
-        possible(*life == Life::Owner && lane.is_none())?;
-        let (checkpoint, end, log_start) =
-            (checkpoint.map(position), position(self.ledger_end(s)), position(s.log_start));
-        let begin = s.ledger.first().map_or(end, |entry| position(entry.from));
+        let epoch = if self.off(Rule::LastEpoch) { 0 } else { s.ledger.len() - 1 };
+        let chain = &s.ledger[epoch];
+        possible(*life == Life::Owner && lane.is_none() && chain.is_sound())?;
+        let (checkpoint, end, log_start) = (checkpoint.map(position), position(chain.end()), position(s.log_start));
+        let begin = chain.entries.first().map_or(end, |entry| position(entry.from));
         let sound = protocol::lane_start(checkpoint, begin, end, log_start);
         let start = if self.off(Rule::StartLower) {
             checkpoint.unwrap_or(end)
@@ -30,6 +32,7 @@ impl World {
         }
         let mut t = s.clone();
         t.instances[instance].lane = Some(Lane {
+            epoch,
             read: count(start),
             batches: Vec::new(),
             processed: count(start),
@@ -46,8 +49,11 @@ impl World {
         let owner = *life == Life::Owner;
         possible(room && if owner { lane.read >= s.log_start } else { s.left.further > 0 })?;
         let believed = count(lane.pending.ledger_end());
+        let held = |at: u8| s.ledger[lane.epoch].holding(at).filter(|_| at < believed);
+        // What cannot be read is asked for again and again.
+        possible(!(lane.read..lane.read + events).any(|at| held(at).is_some_and(|entry| entry.damaged)))?;
         let items = (lane.read..lane.read + events).map(|at| {
-            let attested = if at < believed { s.attested(at) } else { None };
+            let attested = held(at).and_then(|entry| entry.outcomes.get(usize::from(at - entry.from)).copied());
             let asks = protocol::asks_cache(Purpose::Live, attested) || self.off(Rule::RepairUnasked);
             self.prepared(s, *revision, at, attested, asks)
         });
@@ -148,38 +154,17 @@ impl World {
     }
 
     pub fn attests(&self, s: &State, instance: usize, lost: bool) -> Option<State> {
-        let lane = s.instances[instance].lane.as_ref()?;
-        possible(!lane.pending.is_empty() && (!lost || s.left.lost > 0))?;
-        let portion = lane.pending.portion();
-        let stands = s.ledger.iter().any(|entry| position(entry.from) == portion.from);
+        possible(!lost || s.left.lost > 0)?;
         let mut t = s.clone();
+        let revision = s.instances[instance].revision;
         let lane = t.instances[instance].lane.as_mut()?;
-        if stands && !self.off(Rule::Fence) {
-            possible(!lost)?;
-            if self.off(Rule::Reread) {
-                t.instances[instance].life = Life::Stopped;
-                t.instances[instance].lane = None;
-                return Some(t);
-            }
-            let end = position(self.ledger_end(s));
-            match protocol::refused_append(portion.from, "mine", Some((end, "last")), false) {
-                Extended::Found | Extended::Others => lane.pending.attested_to(end),
-                Extended::Sealed | Extended::Nowhere => panic!("refused, and the chain ends where the lane believed"),
-            }
-            return Some(t);
+        let append = self.append(&mut t.ledger, lane.epoch, &mut lane.pending, revision, lost)?;
+        assert!(append != Append::Sealed, "nobody takes a consumer's chain over");
+        t.left.lost -= u8::from(lost);
+        if append == Append::Trimmed && self.off(Rule::Reread) {
+            t.instances[instance].life = Life::Stopped;
+            t.instances[instance].lane = None;
         }
-        if lost {
-            t.left.lost -= 1;
-        } else {
-            lane.pending.attested_to(portion.to);
-        }
-        let outcomes = portion.outcomes.runs().iter();
-        t.ledger.push(Entry {
-            from: count(portion.from),
-            to: count(portion.to),
-            outcomes: outcomes.flat_map(|run| std::iter::repeat_n(run.outcome, run.count as usize)).collect(),
-            revision: s.instances[instance].revision,
-        });
         Some(t)
     }
 

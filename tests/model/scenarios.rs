@@ -29,7 +29,7 @@ impl Model for Explored {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::new(self.world.faults)]
+        vec![State::new(&self.world)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -61,7 +61,7 @@ fn explore(world: &World, asked: &'static [&'static str]) -> Result<usize, Strin
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let checker = model.checker().threads(threads).finish_when(HasDiscoveries::Any).spawn_bfs().join();
     if let Some(path) = asked.iter().find_map(|property| checker.discovery(property)) {
-        let wrong = world.wrong(path.last_state()).unwrap_or_else(|| "the log can never be consumed any more".into());
+        let wrong = world.wrong(path.last_state()).unwrap_or_else(|| "the rest can never be consumed any more".into());
         let steps: Vec<String> = path.into_actions().iter().map(|action| format!("  {action:?}")).collect();
         return Err(format!("{wrong}\n{}", steps.join("\n")));
     }
@@ -105,10 +105,12 @@ const NONE: Faults = Faults {
     redrives: 0,
     trims: 0,
     further: 0,
+    damages: 0,
+    takeovers: 0,
 };
 
 fn world(log: [Event; 3], mapping: [[Option<Effects>; 2]; 2], batches_in_flight: usize, faults: Faults) -> World {
-    World { log, mapping, begins: 0, batches_in_flight, faults, off: None }
+    World { log, mapping, begins: 0, instances: 2, batches_in_flight, faults, off: None }
 }
 
 /// Instances die, partitions move, answers are lost.
@@ -175,7 +177,26 @@ fn replayed(after: [Option<Effects>; 2]) -> World {
 /// Dead letters brought back by a mapping that takes them.
 fn redriven(log: [Event; 3]) -> World {
     let faults = Faults { crashes: 1, deploys: 1, redrives: 1, ..NONE };
-    world(log, [REFUSES, PLAIN], 1, large(faults, Faults { moves: 1, redrives: 2, ..faults }))
+    world(log, [REFUSES, PLAIN], 1, large(faults, Faults { moves: 1, ..faults }))
+}
+
+/// An entry of the group's chain is altered, and a person begins its next epoch.
+fn broken(log: [Event; 3]) -> World {
+    let faults = Faults { damages: 1, moves: 1, further: 1, ..NONE };
+    world(log, [PLAIN; 2], 1, large(faults, Faults { crashes: 1, further: 2, ..faults }))
+}
+
+/// A replay that another process takes up, by itself.
+fn taken_up(log: [Event; 3]) -> World {
+    let faults = Faults { crashes: 1, lost: 1, replays: 1, takeovers: 1, ..NONE };
+    World { instances: 0, ..world(log, [PLAIN; 2], 1, large(faults, Faults { takeovers: 2, ..faults })) }
+}
+
+/// A redrive that another process takes up, beside a consumer.
+fn redrive_taken_up(log: [Event; 3]) -> World {
+    let faults = Faults { deploys: 1, redrives: 1, takeovers: 1, ..NONE };
+    let faults = large(faults, Faults { crashes: 1, lost: 1, ..faults });
+    World { instances: 1, ..world(log, [REFUSES, PLAIN], 1, faults) }
 }
 
 /// The larger world of `make model`, tens of millions of states, only where it is asked for.
@@ -262,6 +283,20 @@ fn dead_letters_redriven_beside_the_consumer() {
 }
 
 #[test]
+fn a_chain_that_is_left_behind() {
+    holds(&broken(DUPLICATE));
+    holds(&broken(CONFLICT));
+}
+
+#[test]
+fn a_run_that_another_process_takes_up() {
+    holds(&taken_up(DUPLICATE));
+    holds(&taken_up(CONFLICT));
+    holds(&redrive_taken_up(DUPLICATE));
+    holds(&redrive_taken_up(CONFLICT));
+}
+
+#[test]
 fn every_rule_is_needed() {
     is_missed(Rule::DoAll, &[SAFE], strangers(DUPLICATE));
     is_missed(Rule::RememberLast, &[SAFE], in_flight(DUPLICATE));
@@ -280,4 +315,15 @@ fn every_rule_is_needed() {
     is_missed(Rule::VersionByGroup, &[SAFE], in_flight(DUPLICATE));
     is_missed(Rule::WholeReplayRemembers, &[SAFE], replayed(PLAIN));
     is_missed(Rule::JudgedByRecord, &[SAFE], strangers(NEIGHBOURS));
+    is_missed(Rule::LastEpoch, &[LIVE], broken(DUPLICATE));
+    is_missed(Rule::OwnChain, &[LIVE], broken(DUPLICATE));
+    is_missed(Rule::SoundBegin, &[SAFE], broken(DUPLICATE));
+    is_missed(Rule::StartBelow, &[SAFE], broken(DUPLICATE));
+    is_missed(Rule::Fence, &[SAFE], taken_up(DUPLICATE));
+    is_missed(Rule::Seal, &[SAFE], taken_up(DUPLICATE));
+    is_missed(Rule::SealAgain, &[SAFE], taken_up(DUPLICATE));
+    is_missed(Rule::NextEpoch, &[LIVE], taken_up(DUPLICATE));
+    is_missed(Rule::BeginAtSeal, &[SAFE], taken_up(DUPLICATE));
+    is_missed(Rule::TokenHeld, &[SAFE], taken_up(DUPLICATE));
+    is_missed(Rule::EpochOnce, &[SAFE], taken_up(DUPLICATE));
 }

@@ -3,9 +3,11 @@
 use recordkeeper::event::{Outcome, Position};
 use recordkeeper::pipeline::protocol::{self, Effects};
 
-use crate::world::{ELSEWHERE, EVENTS, Entry, IDS, Instance, Life, Record, Repair, State, World};
+use crate::chains::{Chain, Entry};
+use crate::rules::Rule;
+use crate::world::{ELSEWHERE, EVENTS, IDS, Instance, Life, Record, Repair, State, World};
 
-/// One step. Instances, batches and items by index.
+/// One step. Instances, batches, items, entries and processes of a run by index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     CacheFlushed,
@@ -24,13 +26,20 @@ pub enum Action {
     Remembers(usize),
     Attests { instance: usize, lost: bool },
     Commits(usize),
+    Damaged(usize),
+    EpochBegins(u8),
+    EpochCommits,
     RepairStarts { kind: Repair, from: u8 },
-    RepairReads,
-    RepairInserts,
-    RepairApplies(u8),
-    RepairRemembers,
-    RepairAttests,
-    RepairDies,
+    RepairTakenUp,
+    RepairSeals(usize),
+    RepairBegins(usize),
+    RepairOpens(usize),
+    RepairReads(usize),
+    RepairInserts(usize),
+    RepairApplies { process: usize, effect: u8 },
+    RepairRemembers(usize),
+    RepairAttests { process: usize, lost: bool },
+    RepairDies(usize),
 }
 
 /// Where a lane stands that has `count` events behind it.
@@ -53,7 +62,14 @@ impl World {
             out.extend((0..=EVENTS as u8).map(|to| Action::CheckpointMoved(Some(to))));
             out.push(Action::CheckpointMoved(None));
         }
-        for instance in 0..s.instances.len() {
+        if s.left.damages > 0 {
+            out.extend((0..s.ledger.last().map_or(0, |chain| chain.entries.len())).map(Action::Damaged));
+        }
+        if self.faults.damages > 0 {
+            out.extend((self.begins..=EVENTS as u8).map(Action::EpochBegins));
+            out.push(Action::EpochCommits);
+        }
+        for instance in 0..self.instances {
             out.extend([Action::Assigned(instance), Action::Dies(instance), Action::Opens(instance)]);
             out.push(Action::Reopens(instance));
             let Some(lane) = &s.instances[instance].lane else { continue };
@@ -107,15 +123,18 @@ impl World {
                 Some(t)
             }
             Action::SkipOrdered => {
-                let end = self.ledger_end(s);
-                possible(s.left.skips > 0 && s.owner().is_none() && usize::from(end) < EVENTS)?;
+                let chain = s.ledger.last()?;
+                let end = chain.end();
+                let free = chain.is_sound() && s.owner().is_none();
+                possible(s.left.skips > 0 && free && usize::from(end) < EVENTS)?;
                 let log = (position(s.log_start), position(EVENTS as u8));
                 let moved = protocol::move_to(position(end + 1), (position(self.begins), position(end)), log);
                 possible(matches!(moved, Ok(protocol::Move::Skip { .. })))?;
                 let mut t = s.clone();
                 t.left.skips -= 1;
                 let outcomes = vec![Outcome::Skipped];
-                t.ledger.push(Entry { from: end, to: end + 1, outcomes, revision: s.revision });
+                let skip = Entry { from: end, to: end + 1, outcomes, revision: s.revision, damaged: false };
+                t.ledger.last_mut()?.entries.push(skip);
                 t.committed = Some(end + 1);
                 Some(t)
             }
@@ -151,14 +170,45 @@ impl World {
             Action::Remembers(instance) => self.remembers(s, instance),
             Action::Attests { instance, lost } => self.attests(s, instance, lost),
             Action::Commits(instance) => self.commits(s, instance),
+            Action::Damaged(entry) => {
+                let mut t = s.clone();
+                t.left.damages = t.left.damages.checked_sub(1)?;
+                t.ledger.last_mut()?.entries[entry].damaged = true;
+                Some(t)
+            }
+            Action::EpochBegins(begin) => self.epoch_begins(s, begin),
+            Action::EpochCommits => {
+                possible(s.owner().is_none())?;
+                let mut t = s.clone();
+                t.committed = Some(t.ordered.take()?);
+                t.moved = true;
+                Some(t)
+            }
             Action::RepairStarts { .. }
-            | Action::RepairReads
-            | Action::RepairInserts
-            | Action::RepairApplies(_)
-            | Action::RepairRemembers
-            | Action::RepairAttests
-            | Action::RepairDies => self.repair(s, action),
+            | Action::RepairTakenUp
+            | Action::RepairSeals(_)
+            | Action::RepairBegins(_)
+            | Action::RepairOpens(_)
+            | Action::RepairReads(_)
+            | Action::RepairInserts(_)
+            | Action::RepairApplies { .. }
+            | Action::RepairRemembers(_)
+            | Action::RepairAttests { .. }
+            | Action::RepairDies(_) => self.repair(s, action),
         }
+    }
+
+    /// An operator leaves a broken chain behind. Nobody reads the partition: whoever opens it finds its chain broken.
+    fn epoch_begins(&self, s: &State, begin: u8) -> Option<State> {
+        let chain = s.ledger.last()?;
+        let read = s.instances.iter().any(|instance| instance.life == Life::Owner && instance.lane.is_some());
+        possible(!chain.is_sound() && !read)?;
+        let sound = if self.off(Rule::SoundBegin) { chain.end() } else { chain.sound_end() };
+        possible((chain.begin..=sound).contains(&begin))?;
+        let mut t = s.clone();
+        t.ledger.push(Chain::new(begin));
+        (t.ordered, t.moved) = (Some(begin), true);
+        Some(t)
     }
 
     fn assigned(&self, s: &State, instance: usize) -> Option<State> {
