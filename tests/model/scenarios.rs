@@ -183,7 +183,7 @@ fn redriven(log: [Event; 3]) -> World {
 /// An entry of the group's chain is altered, and a person begins its next epoch.
 fn broken(log: [Event; 3]) -> World {
     let faults = Faults { damages: 1, moves: 1, further: 1, ..NONE };
-    world(log, [PLAIN; 2], 1, large(faults, Faults { crashes: 1, further: 2, ..faults }))
+    world(log, [PLAIN; 2], 1, large(faults, Faults { crashes: 1, ..faults }))
 }
 
 /// A replay that another process takes up, by itself.
