@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
-use crate::steps::Action;
+use crate::steps::{Action, away};
 use crate::world::{EVENTS, Fate, Life, Stage, State, World};
 
 /// More steps than any way to the end has.
@@ -24,21 +24,29 @@ impl World {
             at.hash(&mut hasher);
             let fingerprint = hasher.finish();
             let mut known = known.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.consumed(&at) || known.contains(&fingerprint) {
+            if consumed(&at) || known.contains(&fingerprint) {
                 known.extend(path);
                 known.insert(fingerprint);
                 return true;
             }
             drop(known);
             path.push(fingerprint);
-            let Some(next) = self.next(&at) else { return false };
+            let next = if read(&at) { self.next_of_run(&at) } else { self.next(&at) };
+            let Some(next) = next else { return false };
             at = next;
         }
         false
     }
 
-    /// The owner's next step.
+    /// The owner's next step; where the chain is broken, the operator's, who stops the owner first.
     fn next(&self, s: &State) -> Option<State> {
+        let chain = s.ledger.last()?;
+        if !chain.is_sound() {
+            let mut t = s.clone();
+            let Some(owner) = s.owner() else { return self.step(s, Action::EpochBegins(chain.sound_end())) };
+            away(&mut t.instances[owner]);
+            return Some(t);
+        }
         let Some(owner) = s.owner() else {
             let free = s.instances.iter().position(|instance| instance.life != Life::Stopped)?;
             return self.step(s, Action::Assigned(free));
@@ -60,8 +68,28 @@ impl World {
         steps.into_iter().find_map(|step| self.step(s, step))
     }
 
-    fn consumed(&self, s: &State) -> bool {
-        usize::from(self.ledger_end(s)) == EVENTS
-            && s.committed.is_some_and(|committed| usize::from(committed) == EVENTS)
+    /// The next step of those who work on a run, whether they were overtaken or not; where nobody does, of who takes it up.
+    fn next_of_run(&self, s: &State) -> Option<State> {
+        let mut steps = Vec::new();
+        for (process, repairer) in s.repairers.iter().enumerate() {
+            let Some(repairer) = repairer else { continue };
+            Self::work_steps(process, repairer, &mut steps);
+        }
+        if s.repairers.iter().all(Option::is_none) {
+            steps.push(Action::RepairTakenUp);
+        }
+        let lost = |step: &Action| matches!(step, Action::RepairAttests { lost: true, .. });
+        steps.into_iter().filter(|step| !lost(step)).find_map(|step| self.step(s, step))
     }
+}
+
+/// The log is consumed.
+fn read(s: &State) -> bool {
+    let whole = s.ledger.last().is_some_and(|chain| chain.is_sound() && usize::from(chain.end()) == EVENTS);
+    whole && s.committed.is_some_and(|committed| usize::from(committed) == EVENTS)
+}
+
+/// So is what a run was begun for.
+fn consumed(s: &State) -> bool {
+    read(s) && s.run.as_ref().is_none_or(|run| usize::from(run.end()) == EVENTS)
 }

@@ -37,4 +37,22 @@ pub enum Rule {
     LossIsAttested,
     /// Of several events of one identity in a batch, all but the first are judged by the record that stands.
     JudgedByRecord,
+    /// A lane opens the chain of the last epoch.
+    LastEpoch,
+    /// The chain of each epoch has a key of its own.
+    OwnChain,
+    /// A new epoch begins where the chain that it leaves behind is sound.
+    SoundBegin,
+    /// Whoever takes a run up seals its chain.
+    Seal,
+    /// A seal that is refused is set again, where the chain ends by now.
+    SealAgain,
+    /// Whoever takes a run up goes on in the next epoch.
+    NextEpoch,
+    /// That epoch begins where the sealed chain ends.
+    BeginAtSeal,
+    /// Of two that begin the same epoch one is refused.
+    EpochOnce,
+    /// A run's lane opens only in the epoch that its process holds.
+    TokenHeld,
 }

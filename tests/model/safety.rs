@@ -2,8 +2,9 @@
 
 use recordkeeper::event::{Outcome, Reason};
 
+use crate::chains::{Chain, Entry};
 use crate::repair::may_apply;
-use crate::world::{EVENTS, Effects, Faults, GROUPS, REQUEST, State, World};
+use crate::world::{EVENTS, Effects, Faults, GROUPS, REQUEST, Run, State, World};
 
 impl World {
     /// What is wrong with a state; `None` where all promises hold.
@@ -15,33 +16,47 @@ impl World {
     }
 
     fn wrong_ledger(&self, s: &State) -> Option<String> {
-        let mut end = self.begins;
-        for entry in &s.ledger {
-            if entry.from != end || entry.to <= entry.from || usize::from(entry.to - entry.from) != entry.outcomes.len()
-            {
-                return Some("the ledger has a hole or an overlap".into());
-            }
-            end = entry.to;
-            for (at, outcome) in (entry.from..).zip(&entry.outcomes) {
-                // A position settled by the cache had its effects applied by whoever remembered it.
-                let revisions = if *outcome == Outcome::Duplicate { [0, 1] } else { [entry.revision; 2] };
-                if let Some(wrong) = self.wrong_outcome(s, at, *outcome, revisions, !0) {
-                    return Some(format!("{at} is attested as {outcome:?}: {wrong}"));
-                }
-            }
+        if let Some(wrong) = wrong_chains(&s.ledger) {
+            return Some(format!("the ledger has {wrong}"));
+        }
+        // Also what a process that knows nothing of a later epoch has attested is true.
+        let mut sound = s.ledger.iter().flat_map(|chain| &chain.entries).filter(|entry| !entry.damaged);
+        if let Some(wrong) = sound.find_map(|entry| self.wrong_entry(s, entry, true, !0)) {
+            return Some(wrong);
         }
         if s.went_back {
             return Some("a checkpoint went back".into());
         }
-        (!s.moved && s.committed.unwrap_or(0) > end).then(|| "the checkpoint lies above the ledger's end".into())
+        let early = !s.moved && s.committed.unwrap_or(0) > s.ledger_end();
+        early.then(|| "the checkpoint lies above the ledger's end".into())
     }
 
     fn wrong_repair(&self, s: &State) -> Option<String> {
-        s.repaired.iter().find_map(|repaired| {
-            let revisions = [repaired.revision; 2];
-            let wrong =
-                self.wrong_outcome(s, repaired.position, repaired.outcome, revisions, may_apply(repaired.kind))?;
-            Some(format!("{repaired:?}: {wrong}"))
+        let Run { kind, chains } = s.run.as_ref()?;
+        if let Some(wrong) = wrong_chains(chains) {
+            return Some(format!("the run's ledger has {wrong}"));
+        }
+        for (epoch, chain) in chains.iter().enumerate() {
+            // Whoever goes on was told once for all where the chain before ends.
+            if chains.get(epoch + 1).is_some_and(|next| next.begin != chain.end()) {
+                return Some(format!("the run's chain of epoch {epoch} grew after it was taken over"));
+            }
+            if chain.writers.count_ones() > 1 {
+                return Some(format!("two processes extend the run's chain of epoch {epoch}"));
+            }
+        }
+        let mut entries = chains.iter().flat_map(|chain| &chain.entries);
+        let wrong = entries.find_map(|entry| self.wrong_entry(s, entry, false, may_apply(*kind)))?;
+        Some(format!("{kind:?}: {wrong}"))
+    }
+
+    /// `asked`: the cache may have settled it.
+    fn wrong_entry(&self, s: &State, entry: &Entry, asked: bool, effects: u8) -> Option<String> {
+        (entry.from..).zip(&entry.outcomes).find_map(|(at, outcome)| {
+            // Then whoever remembered it applied its effects.
+            let revisions = if asked && *outcome == Outcome::Duplicate { [0, 1] } else { [entry.revision; 2] };
+            let wrong = self.wrong_outcome(s, at, *outcome, revisions, effects)?;
+            Some(format!("{at} is attested as {outcome:?}: {wrong}"))
         })
     }
 
@@ -111,4 +126,27 @@ impl World {
             (first && record.origin != at).then(|| format!("{} is recorded, and {at} comes before it", record.origin))
         })
     }
+}
+
+/// Each entry goes on from the one before, and each epoch from what is sound of the one before.
+fn wrong_chains(chains: &[Chain]) -> Option<&'static str> {
+    let mut sound = chains.first().map_or(0, |chain| chain.begin);
+    for chain in chains {
+        if chain.begin > sound {
+            return Some("a hole between two epochs");
+        }
+        let mut end = chain.begin;
+        sound = end;
+        for entry in &chain.entries {
+            if entry.from != end || entry.to <= entry.from || usize::from(entry.to - entry.from) != entry.outcomes.len()
+            {
+                return Some("a hole or an overlap");
+            }
+            end = entry.to;
+            if sound == entry.from && !entry.damaged {
+                sound = end;
+            }
+        }
+    }
+    None
 }

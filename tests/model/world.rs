@@ -3,6 +3,7 @@
 use recordkeeper::event::{Outcome, Reason};
 use recordkeeper::pipeline::{Pending, protocol};
 
+use crate::chains::Chain;
 use crate::rules::Rule;
 
 /// Events on the log.
@@ -71,6 +72,12 @@ pub struct Faults {
     pub redrives: u8,
     /// Retention takes the log's oldest events away.
     pub trims: u8,
+    /// An instance that lost the partition begins a batch of what it had fetched.
+    pub further: u8,
+    /// An entry of the group's chain is altered.
+    pub damages: u8,
+    /// A run is taken up while another process works on it.
+    pub takeovers: u8,
 }
 
 /// A world to explore.
@@ -82,6 +89,8 @@ pub struct World {
     pub mapping: [[Option<Effects>; IDS]; 2],
     /// Where the group began: what lies below is not its own.
     pub begins: u8,
+    /// How many instances the group has; where none, a run works alone.
+    pub instances: usize,
     /// Batches that a lane has under way at most.
     pub batches_in_flight: usize,
     /// What may go wrong.
@@ -99,11 +108,6 @@ impl World {
     /// The event at a position.
     pub fn event(&self, position: u8) -> Event {
         self.log[usize::from(position)]
-    }
-
-    /// Where the ledger ends.
-    pub fn ledger_end(&self, s: &State) -> u8 {
-        s.ledger.last().map_or(self.begins, |entry| entry.to)
     }
 
     /// Whether a rule is switched off.
@@ -135,16 +139,6 @@ pub struct Group {
     pub version: u8,
     /// Whose content stands there.
     pub id: u8,
-}
-
-/// A ledger entry, `(from, to]`, counted in events.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Entry {
-    pub from: u8,
-    pub to: u8,
-    pub outcomes: Vec<Outcome>,
-    /// By which mapping.
-    pub revision: u8,
 }
 
 /// One event on its way through a batch.
@@ -192,6 +186,8 @@ pub struct Batch {
 /// An open lane.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lane {
+    /// Which chain it extends.
+    pub epoch: usize,
     /// The next event to read.
     pub read: u8,
     /// Oldest first.
@@ -236,31 +232,53 @@ pub enum Repair {
     Redrive,
 }
 
-/// A replay or redrive under way; one event at a time.
+/// A replay or redrive, on record.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Run {
+    pub kind: Repair,
+    /// Its own ledger.
+    pub chains: Vec<Chain>,
+}
+
+/// How far a process has taken a run over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hold {
+    /// It saw where the chain of this epoch ends.
+    Looked { epoch: usize, end: u8 },
+    /// That chain is sealed there.
+    Sealed { epoch: usize, end: u8 },
+    /// This epoch is its own.
+    Token(usize),
+}
+
+/// A process that works on the run; one event at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Repairer {
-    pub kind: Repair,
     pub revision: u8,
-    /// Where it goes on: the end of its own ledger.
+    pub hold: Hold,
+    pub lane: Option<RunLane>,
+}
+
+/// An open lane of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RunLane {
+    /// Which chain it extends.
+    pub epoch: usize,
+    /// The next event to read.
     pub next: u8,
     pub stage: Stage,
     pub item: Option<Item>,
-}
-
-/// What a replay's or redrive's own ledger says of a position.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Repaired {
-    pub kind: Repair,
-    pub position: u8,
-    pub outcome: Outcome,
-    pub revision: u8,
+    /// Done and not attested.
+    pub pending: Pending,
 }
 
 /// The state of a world.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     pub instances: [Instance; 2],
-    pub repairer: Option<Repairer>,
+    pub run: Option<Run>,
+    /// Whoever works on it, or believes so.
+    pub repairers: [Option<Repairer>; 2],
     /// By identity.
     pub records: [Option<Record>; IDS],
     pub groups: [Group; GROUPS],
@@ -270,8 +288,10 @@ pub struct State {
     pub letters: u8,
     /// By identity.
     pub cache: [Option<Remembered>; IDS],
-    pub ledger: Vec<Entry>,
-    pub repaired: Vec<Repaired>,
+    /// By epoch.
+    pub ledger: Vec<Chain>,
+    /// Where an operator's new epoch begins, until the checkpoint is moved there.
+    pub ordered: Option<u8>,
     pub committed: Option<u8>,
     /// Events below are gone from the log.
     pub log_start: u8,
@@ -286,31 +306,31 @@ pub struct State {
 
 impl State {
     /// Nothing read, nothing stored.
-    pub fn new(faults: Faults) -> Self {
+    pub fn new(world: &World) -> Self {
         let away = Instance { life: Life::Away, revision: 0, checkpoint: None, lane: None };
         Self {
             instances: [away.clone(), away],
-            repairer: None,
+            run: None,
+            repairers: [None, None],
             records: [None; IDS],
             groups: [Group::default(); GROUPS],
             sent: 0,
             letters: 0,
             cache: [None; IDS],
-            ledger: Vec::new(),
-            repaired: Vec::new(),
+            ledger: vec![Chain::new(world.begins)],
+            ordered: None,
             committed: None,
             log_start: 0,
             moved: false,
             went_back: false,
             revision: 0,
-            left: faults,
+            left: world.faults,
         }
     }
 
-    /// What the ledger holds of a position.
-    pub fn attested(&self, position: u8) -> Option<Outcome> {
-        let entry = self.ledger.iter().find(|entry| entry.from <= position && position < entry.to)?;
-        entry.outcomes.get(usize::from(position - entry.from)).copied()
+    /// Where the ledger ends.
+    pub fn ledger_end(&self) -> u8 {
+        self.ledger.last().map_or(0, Chain::end)
     }
 
     /// Whoever has the partition.
