@@ -54,7 +54,7 @@ impl Upload {
 
     fn send_part(&mut self) -> io::Result<()> {
         if self.parts.len() == PARTS_MAX {
-            let gib = PARTS_MAX * PART_BYTES >> 30;
+            let gib = (PARTS_MAX * PART_BYTES) >> 30;
             return Err(io::Error::other(format!("an object holds {gib} GiB at most: write a smaller range")));
         }
         let id = match self.id.take() {
