@@ -25,8 +25,6 @@ use crate::source::Assignment;
 pub(super) const CALL: Duration = Duration::from_secs(10);
 /// Pause between two tries of one lookup.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
-/// How often a coordinator is asked that may have moved.
-const COORDINATOR_TRIES: u32 = 4;
 
 /// What comes back.
 pub(super) enum Answer {
@@ -156,7 +154,7 @@ fn others(consumer: &BaseConsumer<Context>, topics: &[String], ours: &HashSet<Ke
         let found = metadata.topics().first().ok_or_else(|| topic_trouble(topic, RDKafkaErrorCode::UnknownTopic))?;
         let numbers = found.partitions().iter().map(|partition| (topic.clone(), partition.id()));
         let keys: Vec<Key> = numbers.filter(|key| !ours.contains(key)).collect();
-        for ((topic, number), committed) in keys.iter().zip(committed(consumer, &keys)?) {
+        for ((topic, number), committed) in keys.iter().zip(committed(consumer, &keys).map_err(no_checkpoints)?) {
             let committed = committed?;
             let (low, high) = watermarks(consumer, topic, *number)?;
             left += high.saturating_sub(committed.map_or(low, Position::next_offset).max(low));
@@ -199,7 +197,7 @@ fn prepare(
     let keys: Vec<Key> = there.map(|(asked, _)| asked.key.clone()).collect();
     let mut committed = match committed(consumer, &keys) {
         Ok(each) => each,
-        Err(why) => vec![Err(why); keys.len()],
+        Err(error) => vec![Err(no_checkpoints(error)); keys.len()],
     }
     .into_iter();
     let seed = |partition: Result<PartitionRef, String>| {
@@ -255,8 +253,13 @@ impl Topic {
 /// A checkpoint, or why it cannot be told.
 pub(super) type Committed = Result<Option<Position>, String>;
 
+/// What is said where the group's checkpoints cannot be told.
+pub(super) fn no_checkpoints(error: KafkaError) -> String {
+    format!("committed offsets: {error}")
+}
+
 /// The checkpoints of these partitions, in their order; an error of one is its own.
-pub(super) fn committed(consumer: &BaseConsumer<Context>, keys: &[Key]) -> Result<Vec<Committed>, String> {
+pub(super) fn committed(consumer: &BaseConsumer<Context>, keys: &[Key]) -> Result<Vec<Committed>, KafkaError> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
@@ -264,7 +267,7 @@ pub(super) fn committed(consumer: &BaseConsumer<Context>, keys: &[Key]) -> Resul
     for (topic, number) in keys {
         list.add_partition(topic, *number);
     }
-    let list = committed_offsets(consumer, &list).map_err(|error| format!("committed offsets: {error}"))?;
+    let list = consumer.committed_offsets(list, CALL)?;
     let one = |(topic, number): &Key| {
         let element = list.find_partition(topic, *number).ok_or_else(|| format!("{topic}/{number}: no answer"))?;
         element.error().map_err(|error| format!("committed offset of {topic}/{number}: {error}"))?;
@@ -274,31 +277,6 @@ pub(super) fn committed(consumer: &BaseConsumer<Context>, keys: &[Key]) -> Resul
         }
     };
     Ok(keys.iter().map(one).collect())
-}
-
-/// Asks again where the group's coordinator has just moved or is not ready: librdkafka finds the new one, and answers with the error.
-fn committed_offsets(
-    consumer: &BaseConsumer<Context>,
-    list: &TopicPartitionList,
-) -> Result<TopicPartitionList, KafkaError> {
-    for _ in 1..COORDINATOR_TRIES {
-        match consumer.committed_offsets(list.clone(), CALL) {
-            Err(error) if error.rdkafka_error_code().is_some_and(coordinator_moves) => {
-                std::thread::sleep(RETRY);
-            }
-            answer => return answer,
-        }
-    }
-    consumer.committed_offsets(list.clone(), CALL)
-}
-
-fn coordinator_moves(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::NotCoordinator
-            | RDKafkaErrorCode::CoordinatorNotAvailable
-            | RDKafkaErrorCode::CoordinatorLoadInProgress
-    )
 }
 
 /// The first offset of each of these partitions whose message is not older than `ms` (since 1970); `None` where nothing is

@@ -10,8 +10,11 @@ use rdkafka::error::RDKafkaErrorCode;
 use super::KafkaConnection;
 use super::context::{Context, Key};
 use super::lists::{list_of, offset_of};
-use super::lookup::{Cluster, Topic, committed, offsets_at, watermarks};
+use super::lookup::{Cluster, Committed, RETRY, Topic, committed, no_checkpoints, offsets_at, watermarks};
 use crate::event::{PartitionRef, Position};
+
+/// How often a coordinator is asked that may just have moved.
+const COORDINATOR_TRIES: u32 = 4;
 
 /// Where a group and a partition's log stand.
 #[derive(Clone, Debug)]
@@ -75,7 +78,18 @@ impl GroupPlace {
                 log_end: Position::before_offset(high),
             })
         };
-        keys.iter().zip(committed(&self.consumer, &keys)?).map(place).collect()
+        keys.iter().zip(self.committed(&keys)?).map(place).collect()
+    }
+
+    /// Asks again where the group's coordinator has just moved or is not ready: librdkafka finds it, and answers with the error.
+    fn committed(&self, keys: &[Key]) -> Result<Vec<Committed>, String> {
+        for _ in 1..COORDINATOR_TRIES {
+            match committed(&self.consumer, keys) {
+                Err(error) if error.rdkafka_error_code().is_some_and(coordinator_moves) => std::thread::sleep(RETRY),
+                answer => return answer.map_err(no_checkpoints),
+            }
+        }
+        committed(&self.consumer, keys).map_err(no_checkpoints)
     }
 
     /// Just below the first message of each partition that is not older than `ms` (since 1970); the log's end where there is none.
@@ -111,6 +125,15 @@ impl GroupPlace {
             _ => format!("the cluster takes no checkpoints: {error}"),
         })
     }
+}
+
+fn coordinator_moves(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::NotCoordinator
+            | RDKafkaErrorCode::CoordinatorNotAvailable
+            | RDKafkaErrorCode::CoordinatorLoadInProgress
+    )
 }
 
 fn key(partition: &PartitionRef) -> Result<Key, String> {

@@ -6,7 +6,7 @@ use rdkafka::consumer::BaseConsumer;
 
 use super::config::StartPolicy;
 use super::context::{Context, Key};
-use super::lookup::{Cluster, RETRY, Topic, committed, offsets_at, watermarks};
+use super::lookup::{Cluster, RETRY, Topic, committed, no_checkpoints, offsets_at, watermarks};
 use crate::event::Position;
 use crate::source::Survey;
 
@@ -38,7 +38,8 @@ fn survey_once(
 ) -> Result<Vec<Survey>, String> {
     let found = Topic::look_up(consumer, topic)?;
     let keys: Vec<Key> = found.partitions.keys().map(|number| (topic.to_owned(), *number)).collect();
-    let checkpoints: Vec<Option<Position>> = committed(consumer, &keys)?.into_iter().collect::<Result<_, _>>()?;
+    let checkpoints: Vec<Option<Position>> =
+        committed(consumer, &keys).map_err(no_checkpoints)?.into_iter().collect::<Result<_, _>>()?;
     let new = || keys.iter().zip(&checkpoints).filter(|(_, checkpoint)| checkpoint.is_none()).map(|(key, _)| key);
     // All of them or none: the start item is written once, and each partition's start is known by its log alone.
     for (topic, number) in new() {
