@@ -211,12 +211,13 @@ impl Chains {
         }
     }
 
-    /// A sealed chain ends where its seal stands, with the entry that the next epoch names.
+    /// A sealed chain ends where its seal stands; one that was taken over with the entry that the next epoch names.
     fn check_seal(&mut self, key: &str, entries: &[AuditEntry]) {
         let Some(at) = self.seals.get(key).copied() else { return };
         let next = epoch_of(key)
             .and_then(|(lineage, number)| self.epochs.get(&(lineage.to_owned(), number.saturating_add(1))));
-        let named = next.map(|epoch| epoch.previous);
+        // An operator may begin an epoch anywhere below.
+        let named = next.filter(|epoch| epoch.taken_over).map(|epoch| epoch.previous);
         let Some(last) = entries.last() else {
             if named.is_some_and(|named| named != Digest::of(b"")) {
                 let detail = "it is sealed, and none of its entries is there".to_owned();

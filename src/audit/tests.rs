@@ -413,6 +413,19 @@ fn a_sealed_chain_is_audited_and_ends_where_its_seal_stands() {
     world.kept.push(Kept::Seal { chain, at });
     assert_eq!(world.found(), Vec::<String>::new());
 
+    let mut left = world.clone();
+    for kept in &mut left.kept {
+        if let Kept::Epoch { epoch, .. } = kept {
+            *epoch = Epoch {
+                begin: Position::before_offset(5),
+                previous: Digest::of(b"lower"),
+                taken_over: false,
+                ..epoch.clone()
+            };
+        }
+    }
+    assert_eq!(left.found(), Vec::<String>::new(), "an operator's epoch may begin anywhere below");
+
     let mut edited = world.clone();
     edited.entry(2).1.writer = "somebody".into();
     assert!(edited.audit().findings.has_fault(), "unlike a chain that was left behind, it is no wreck");

@@ -126,7 +126,8 @@ async fn plan(
     Ok(Ok(Planned { chain, place, sound, end, begin }))
 }
 
-/// The epoch goes on record first, then the checkpoint moves to where it begins.
+/// The old chain is sealed, so that whoever comes meanwhile does not extend it; then the epoch goes on record, then the checkpoint moves
+/// to where it begins.
 async fn execute(
     args: &NewEpochArgs,
     dynamo: &Dynamo,
@@ -137,13 +138,16 @@ async fn execute(
     // Refused where somebody is at work, before anything is written.
     let stands = vec![(partition.clone(), planned.place.checkpoint.unwrap_or(planned.begin))];
     blocking(group, move |group| group.commit(&stands)).await?;
+    let writer = run::writer();
+    let ours = again(|| dynamo.leave_behind(&planned.chain, &writer)).await?;
+    anyhow::ensure!(ours, "{partition}: somebody else began an epoch meanwhile: look again");
     let epoch = Epoch {
         number: planned.chain.epoch.saturating_add(1),
         begin: planned.begin,
         previous: planned.sound.digest,
         reason: args.reason.clone(),
         taken_over: false,
-        writer: run::writer(),
+        writer,
         nonce: uuid::Uuid::new_v4().simple().to_string(),
     };
     let begun = again(|| dynamo.put_epoch(&planned.chain, &epoch)).await?;

@@ -88,6 +88,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_stored_version_is_none_and_people_read_no_zeros() {
+        let plus = format!("+{}", "0".repeat(79));
+        for bad in ["", "0", &"0".repeat(79), &"0".repeat(81), &plus, &"9".repeat(80)] {
+            assert_eq!(Version::from_stored(bad), None, "{bad}");
+        }
+        for (parts, shown) in [(&[0][..], "0"), (&[3], "3"), (&[3, 1], "3.1"), (&[0, 0, 2], "0.0.2")] {
+            assert_eq!(Version::from_parts(parts).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
     fn events_carry_integers_or_arrays_of_them() {
         let parse = |json: &str| {
             let document = Document::parse(json.as_bytes(), &Limits::default()).unwrap();

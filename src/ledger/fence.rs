@@ -2,7 +2,7 @@
 //!
 //! An entry is inserted only where nothing begins at its place yet, and a seal stands exactly where the next entry of the process
 //! before would begin. So that process can extend none of its chains any more, whatever it still believes to hold. The epoch is
-//! the fencing token.
+//! the fencing token. An operator's new epoch seals the chain that it leaves behind in the same way.
 
 use super::dynamodb::{garbled, unanswered};
 use super::{Chain, ChainEnd, Epoch};
@@ -94,6 +94,23 @@ impl Dynamo {
             tokens.push(epoch.number);
         }
         Ok(Fence::Tokens(tokens))
+    }
+
+    /// Seals a chain that is left behind for another epoch, so that nobody who has opened it meanwhile extends it. One that is broken
+    /// where it ends is opened by nobody, and gets no seal. False where it has gone on in another epoch.
+    ///
+    /// # Errors
+    ///
+    /// Where it is unknown how far it got; asked again, it does the rest.
+    pub async fn leave_behind(&self, chain: &Chain, writer: &str) -> Result<bool, Retry> {
+        let opening = self.opening_of(chain).await?;
+        if opening.epoch != chain.epoch {
+            return Ok(false);
+        }
+        if opening.broken.is_some() {
+            return Ok(true);
+        }
+        Ok(self.seal(chain, opening.begin.unwrap_or(Position::Begin), writer).await?.is_some())
     }
 
     /// Seals a chain, and tells where it ends; `None` where it has gone on in another epoch.

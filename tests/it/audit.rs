@@ -340,6 +340,33 @@ async fn a_broken_chain_is_not_extended_until_a_new_epoch_begins() {
     assert!(verdict.found[0].starts_with("on_record"), "{}", verdict.text);
 }
 
+/// A chain that is left behind is sealed where it ends, so that an instance that comes meanwhile cannot go on in it; broken off
+/// between seal and epoch, `new-epoch` does the rest when it is asked again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_that_is_left_behind_can_grow_no_more() {
+    let deployment = Deployment::start("audit-left", "wallets", 2).await;
+    deployment.publish(&transactions(0..10)).await;
+    assert_eq!(deployment.run_until_idle().await.code, Some(0));
+    let end = text(entries(&deployment, 0).await.last().unwrap(), "to").to_owned();
+    let begun = new_epoch(&deployment, &["--from", "2", "--execute"]).await;
+    assert_eq!(begun.code, Some(0), "{}", begun.text);
+    let seal = entries(&deployment, 0).await.pop().unwrap();
+    assert!(seal.contains_key("sealed_for") && text(&seal, "from") == end, "{seal:?}");
+
+    let tampering = Tampering::with(deployment).await;
+    let deployment = &tampering.deployment;
+    let ledger = deployment.scan("ledger").await;
+    let epoch = ledger.iter().find(|item| text(item, "ledger_id").starts_with("epoch#")).unwrap();
+    tampering.delete("ledger", epoch).await;
+    let unread = deployment.run_until_idle().await;
+    assert_eq!(unread.code, Some(1), "{}", unread.stderr);
+    let begun = new_epoch(deployment, &["--from", "2", "--execute"]).await;
+    assert_eq!(begun.code, Some(0), "{}", begun.text);
+    let again = deployment.run_until_idle().await;
+    assert_eq!((again.code, again.count("consumed")), (Some(0), 3), "{}", again.stderr);
+    assert_sound(deployment).await;
+}
+
 /// `verify --mark-broken` takes a chain out of use; a new epoch that begins below what is missing brings it back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_marked_as_broken_is_read_again_from_where_a_new_epoch_begins() {
