@@ -264,7 +264,10 @@ async fn a_wrong_place_is_refused_before_anything_is_read() {
     let topic = deployment.topic("wallet-events");
     let out = |place| vec!["archive", "--topic", &topic, "--out", place];
     for (args, hint) in [
-        (vec!["replay", "--archive", "s3://archives/none.ndjson"], "none.ndjson: there is no such object"),
+        (
+            vec!["replay", "--archive", "s3://archives/none.ndjson"],
+            "none.ndjson: there is no such object; for all archives right below it end it with /",
+        ),
         (vec!["replay", "--archive", "s3://archives/"], "holds no archive"),
         (vec!["replay", "--archive", empty], "holds no archive"),
         (vec!["replay", "--archive", "s3://nowhere/a/"], "NoSuchBucket"),

@@ -23,7 +23,7 @@ use super::location::{Location, ObjectName, is_archive};
 use crate::guard::Backoff;
 
 /// How long what may pass is tried again.
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A body gets a second more for each of these.
@@ -247,8 +247,8 @@ impl Objects {
 
     /// The object, from its beginning.
     pub(super) fn open(&self, name: &ObjectName) -> io::Result<ObjectReader> {
-        let found =
-            self.find(name)?.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no such object"))?;
+        let absent = "there is no such object; for all archives right below it end it with /";
+        let found = self.find(name)?.ok_or_else(|| io::Error::new(ErrorKind::NotFound, absent))?;
         Ok(ObjectReader { objects: self.clone(), name: name.clone(), found, next: 0, part: Bytes::new() })
     }
 
