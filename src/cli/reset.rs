@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::event::{Digest, Outcome, Position, SetDigest};
+use crate::guard::failpoint;
 use crate::ledger::{Appended, Chain, Entry, Fills, Ledger as _, Order, Outcomes};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::{self, Extended, Move};
@@ -157,6 +158,7 @@ async fn execute(
         again(|| dynamo.put_order(&one.chain, &order)).await?;
         if let Move::Skip { from, log_start, to } = one.what {
             skip(pipeline, dynamo, one, &order, (from, log_start, to)).await?;
+            failpoint::hit("skipped");
         }
     }
     let moved: Vec<_> = planned.into_iter().map(|one| (one.place.partition, one.to)).collect();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::deployment::{Deployment, Event, RUN_MAX, Run, header, plain, run_of, text};
 use crate::ledger;
+use crate::running::{Running, until};
 use crate::spine::events_or;
 
 const WALLET: &str = "evm:1:0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed";
@@ -199,6 +200,37 @@ async fn a_redrive_that_was_killed_goes_on_where_its_ledger_ends() {
     assert!(outcomes.iter().all(|outcome| *outcome == "r"));
     crate::tampering::assert_sound(&deployment).await;
     assert!(listed(&deployment, &[]).await.is_empty());
+}
+
+/// While a redrive is under way another one of the pipeline is refused, whatever it would try. Once it was told to stop, the next
+/// one does the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_redriven_by_one_process_at_a_time() {
+    const COUNT: u64 = 60;
+    let deployment = Deployment::start("redrive-lock", "wallets", 1).await;
+    let sound = break_schema(&deployment);
+    deployment.publish(&(1..=COUNT).map(status).collect::<Vec<_>>()).await;
+    assert_eq!(deployment.run_with(&NO_LIMIT).await.dead("schema"), COUNT);
+    mend_schema(&deployment, &sound);
+    let small = [("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "5"), ("RECORDKEEPER_ENGINE_ATTEST_INTERVAL", "10ms")];
+    let args = ["redrive", "--execute", "--summary", "json", "--rate", "2", "--run", "first"];
+    let first = Running::start(&deployment, "first.log", &args, &small);
+    let group = format!("{}/redrive/wallets/first", deployment.group());
+    until("at work", async || (!ledger::chains_of(&deployment, &group).await.is_empty()).then_some(())).await;
+    for name in ["first", "second"] {
+        let (refused, stdout) = redrive(&deployment, &["--execute", "--run", name], &[]).await;
+        assert_eq!(refused.code, Some(1), "{stdout}");
+        assert!(refused.stderr.contains("a redrive of pipeline wallets is under way in"), "{}", refused.stderr);
+    }
+    first.terminate().await;
+    let (code, log) = first.ended().await;
+    assert_eq!(code, Some(1), "{log}");
+    let half: u64 = ledger::chains_of(&deployment, &group).await.iter().map(|chain| chain.end).sum();
+    let rest = execute(&deployment, &["--run", "first"]).await;
+    assert_eq!((rest.count("consumed"), rest.count("recorded")), (COUNT - half, COUNT - half), "{}", rest.summary);
+    assert_eq!(deployment.scan("wallet_records").await.len() as u64, COUNT);
+    assert_eq!(deployment.read_topic(&deployment.dead_letters).len() as u64, COUNT);
+    crate::tampering::assert_sound(&deployment).await;
 }
 
 /// Corrected from a file, an event is recorded under its first origin, and says what it corrects; what is dismissed is on record

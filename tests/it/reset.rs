@@ -1,5 +1,7 @@
 //! `reset`: a group is moved, forward and back, with a reason, on record.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::deployment::{Deployment, Event, RUN_MAX, text};
 use crate::ledger;
 use crate::running::{Running, attested};
@@ -96,6 +98,39 @@ async fn a_group_is_moved_back_and_forward_on_record() {
     assert_eq!(orders(&deployment).await.len(), 2, "what changes nothing is no order");
     let by_time = reset(&deployment, "2020-01-01T00:00:00Z", &[]).await;
     assert!(by_time.stdout.contains("makes sure of 30 positions again"), "{}{}", by_time.stdout, by_time.stderr);
+    crate::tampering::assert_sound(&deployment).await;
+}
+
+/// A move that died between two partitions: an instance that starts then leaves alone what is on record as skipped, and the same
+/// order again does the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_died_half_way_is_finished_by_the_same_order() {
+    let deployment = Deployment::start("reset-dies", "wallets", 2).await;
+    let spread = |(n, event)| Event { partition: Some(n % 2), ..event };
+    let events = |range| (0..).zip(transactions(range)).map(spread).collect::<Vec<_>>();
+    deployment.publish(&events(0..20)).await;
+    assert_eq!(deployment.run_until_idle().await.count("recorded"), 20);
+    deployment.publish(&events(20..34)).await;
+    let topic = deployment.topic("transaction-events");
+    let args = ["reset", "--topic", &topic, "--to", "latest", "--reason", "a publisher went mad", "--execute"];
+    let mut command = deployment.command(&args);
+    command.env("RECORDKEEPER_FAILPOINT", "skipped:1");
+    let killed = tokio::time::timeout(RUN_MAX, command.output()).await.expect("ends in time").unwrap();
+    assert_eq!(killed.status.code(), None, "{killed:?}");
+    assert_eq!(deployment.committed("transaction-events", 2), BTreeMap::from([(0, 10), (1, 10)]));
+
+    let run = deployment.run_until_idle().await;
+    assert_eq!((run.code, run.count("consumed"), run.count("recorded")), (Some(0), 14, 7), "{}", run.stderr);
+    crate::tampering::assert_sound(&deployment).await;
+
+    deployment.publish(&events(34..40)).await;
+    let again = reset(&deployment, "latest", &["--execute"]).await;
+    assert_eq!(again.code, Some(0), "{}{}", again.stdout, again.stderr);
+    assert_eq!(deployment.run_until_idle().await.count("consumed"), 0);
+    let chains = ledger::assert_holds(&deployment, 40).await;
+    let skipped = chains.iter().map(|chain| chain.outcomes.iter().filter(|outcome| *outcome == "s").count());
+    assert_eq!(skipped.collect::<BTreeSet<_>>(), BTreeSet::from([3, 10]));
+    assert_eq!((deployment.scan("wallet_records").await.len(), orders(&deployment).await.len()), (27, 3));
     crate::tampering::assert_sound(&deployment).await;
 }
 

@@ -75,7 +75,8 @@ impl ArchiveWriter {
     ///
     /// # Errors
     ///
-    /// Where it could not be written as a whole; then nothing is there, unless S3 did not answer at the end.
+    /// Where it could not be written as a whole. Then nothing is there, unless S3 did not answer at the end, or the disk
+    /// failed after the file was whole.
     pub fn finish(mut self) -> io::Result<()> {
         let packed = match &mut self.packed {
             Packed::Plain(_) => Ok(()),
@@ -147,8 +148,11 @@ impl Target {
     fn abandon(&mut self) {
         match self {
             Self::File { unfinished, .. } => {
-                if let Err(error) = std::fs::remove_file(&*unfinished) {
-                    tracing::warn!(file = %unfinished.display(), %error, "an unfinished file is left");
+                match std::fs::remove_file(&*unfinished) {
+                    Ok(()) => {}
+                    // It has its whole name already: what failed came after.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => tracing::warn!(file = %unfinished.display(), %error, "an unfinished file is left"),
                 }
             }
             Self::Object(upload) => upload.abandon(),
