@@ -92,7 +92,7 @@ MUTATIONS = {
         "src/pipeline/judge.rs",
         "        Fate::Refused(_) => leader.conflicting.clone(),\n",
         "        Fate::Refused(_) => leader.content_digest.map(|content_digest| Standing {\n"
-        "            content_digest,\n            origin: leader.origin_text.clone(),\n            record_digest: content_digest,\n        }),\n",
+        "            content_digest,\n            origin: leader.origin_text.clone(),\n            record_digest: content_digest,\n            corrects: None,\n        }),\n",
     ),
     "what the ledger holds does not stay": (
         "src/pipeline/protocol.rs",

@@ -148,10 +148,7 @@ fn write_all(
 ) -> Result<u64, String> {
     let (ranges, mut written) = ([range], 0);
     let mut feed = KafkaRanges::connect(config, ranges.to_vec())?;
-    read_all(&mut feed, &ranges, |batch, message| {
-        if stop.is_cancelled() {
-            return Err("told to stop".to_owned());
-        }
+    read_all(&mut feed, &ranges, stop, |batch, message| {
         written += 1;
         write_line(out, batch, message).map_err(|error| error.to_string())
     })?;

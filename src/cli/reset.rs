@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::event::{Digest, Outcome, Position, SetDigest};
 use crate::guard::failpoint;
-use crate::ledger::{Appended, Chain, Entry, Fills, Ledger as _, Order, Outcomes};
+use crate::ledger::{Appended, Chain, Entry, Fills, Ledger as _, Order, Outcomes, UNFINISHED_EPOCH};
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::{self, Extended, Move};
 use crate::source::kafka::{GroupPlace, Place};
@@ -87,6 +87,9 @@ async fn plan(
             let partition = &place.partition;
             return Ok(Err(format!("{partition}: its ledger chain is broken ({why}): see `recordkeeper new-epoch`")));
         }
+        if opening.end.as_ref().is_some_and(|end| end.sealed_by.is_some()) {
+            return Ok(Err(format!("{}: its ledger chain was {UNFINISHED_EPOCH}", place.partition)));
+        }
         let (ledger_begin, ledger_end, previous) = match (opening.end, opening.begin) {
             (Some(end), _) => {
                 let first = again(|| dynamo.entries(&chain, Position::Begin, 1)).await?;
@@ -139,7 +142,8 @@ async fn execute(
     let stand = now.into_iter().zip(&planned);
     let stand: Vec<_> = stand.map(|(now, one)| (now.partition, now.checkpoint.unwrap_or(one.ledger_end))).collect();
     blocking(group, move |group| group.commit(&stand)).await?;
-    // From here on nobody works, so what was shown is either true still or never will be again.
+    // Nobody was at work a moment ago. Who joins now starts below what is skipped here, leaves alone what it finds skipped, and makes
+    // the last commit fail.
     for one in &planned {
         let end = again(|| dynamo.end(&one.chain)).await?;
         let moved = end.is_some_and(|end| end.position != one.ledger_end);

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use crate::event::{Digest, PartitionRef};
-use crate::guard::{Backoff, failpoint};
+use crate::guard::failpoint;
 use crate::ledger::{Appended, Chain, Entry, Ledger};
 use crate::pipeline::protocol::{self, Extended};
 use crate::telemetry::metrics::Append;
@@ -41,43 +42,55 @@ impl Attester {
     pub async fn run(self) {
         let mut tick = tokio::time::interval(self.interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut backoff = Backoff::new(self.interval, Duration::from_secs(5).max(self.interval));
         loop {
             tokio::select! {
                 biased;
                 _ = tick.tick() => {}
                 () = self.now.notified() => {}
             }
-            if self.round().await {
-                backoff.reset();
-            } else {
-                tokio::time::sleep(backoff.next_delay()).await;
-            }
+            self.round().await;
         }
     }
 
-    /// One append for each lane that has something to attest; false where some of them have to wait for the ledger.
-    async fn round(&self) -> bool {
+    /// One append for each lane that has something to attest and does not wait for its ledger.
+    async fn round(&self) {
         let mut work: Vec<(Rc<Lane>, Entry)> = Vec::new();
-        for lane in self.lanes.borrow().values() {
+        let now = Instant::now();
+        for lane in self.lanes.borrow().values().filter(|lane| lane.trouble.borrow().is_over(now)) {
             if let Some(entry) = self.entry(lane) {
                 work.push((lane.clone(), entry));
             }
         }
-        let mut settled = true;
         if !work.is_empty() {
             failpoint::hit("attesting");
             let calls: Vec<(&Chain, &Entry)> = work.iter().map(|(lane, entry)| (&lane.chain, entry)).collect();
-            let verdicts = self.ledger.append(&calls).await;
-            settled = verdicts.len() == work.len();
+            let mut verdicts = self.ledger.append(&calls).await.into_iter();
             failpoint::hit("attested");
-            for ((lane, entry), verdict) in work.iter().zip(verdicts) {
-                settled &= self.take_verdict(lane, entry, verdict).await;
+            for (lane, entry) in &work {
+                let taken = match verdicts.next() {
+                    Some(verdict) => self.take_verdict(lane, entry, verdict).await,
+                    None => Err("no verdict".to_owned()),
+                };
+                match taken {
+                    Ok(()) => lane.trouble.borrow_mut().end(),
+                    Err(why) => self.wait(lane, &why),
+                }
                 lane.moved.notify_one();
             }
         }
         self.tell_checkpoints().await;
-        settled
+    }
+
+    /// Leaves a lane's ledger alone for a while; an alert where it has taken nothing for long.
+    fn wait(&self, lane: &Lane, why: &str) {
+        let refused = lane.trouble.borrow_mut().begin(Instant::now());
+        if refused == lane.parts.patience.stalled_after {
+            let (at, message) =
+                (At::partition(&lane.chain.partition), format_args!("its ledger takes no entry: {why}"));
+            lane.parts.metrics.alerts.raise(Alert::StalledPartition, &at, message);
+        } else {
+            tracing::warn!(chain = lane.chain.key(), detail = why, "its ledger takes no entry, trying again");
+        }
     }
 
     fn entry(&self, lane: &Lane) -> Option<Entry> {
@@ -101,13 +114,14 @@ impl Attester {
         })
     }
 
-    async fn take_verdict(&self, lane: &Lane, entry: &Entry, verdict: Appended) -> bool {
+    /// The inner error says why the entry may not stand.
+    async fn take_verdict(&self, lane: &Lane, entry: &Entry, verdict: Appended) -> Result<(), String> {
         let (metrics, at) = (&lane.parts.metrics, At::partition(&lane.chain.partition));
         match verdict {
             Appended::Done => {
                 metrics.ledger_appends.add(Append::Appended, 1);
                 extend(lane, entry.digest(&lane.chain.key()), entry.to);
-                true
+                Ok(())
             }
             Appended::Refused => match self.ledger.end(&lane.chain).await {
                 Ok(end) => {
@@ -123,32 +137,31 @@ impl Attester {
                             metrics.alerts.raise(Alert::Fenced, &at, &reason);
                             let partition = lane.chain.partition.clone();
                             // Without a coordinator the lane is about to end anyway.
-                            let _ = self.outbox.send(FromWorker::Fenced { partition, reason }).await;
-                            return false;
+                            let _ = self.outbox.send(FromWorker::Fenced { partition, reason: reason.clone() }).await;
+                            return Err(reason);
                         }
                         Extended::Nowhere => {
                             let from = entry.from;
-                            let message =
-                                format_args!("an entry above {from} is refused, but the chain ends at {end:?}");
-                            metrics.alerts.raise(Alert::LedgerRefused, &at, message);
-                            return false;
+                            let message = format!("an entry above {from} is refused, but the chain ends at {end:?}");
+                            metrics.ledger_appends.add(Append::Contradicted, 1);
+                            metrics.alerts.raise(Alert::LedgerRefused, &at, &message);
+                            return Err(message);
                         }
                     };
                     metrics.ledger_appends.add(append, 1);
                     if let Some(end) = end {
                         extend(lane, end.digest, end.position);
                     }
-                    true
+                    Ok(())
                 }
                 Err(retry) => {
-                    tracing::warn!(chain = lane.chain.key(), detail = retry.detail, "ledger's end cannot be read");
-                    false
+                    metrics.ledger_appends.add(Append::Retried, 1);
+                    Err(format!("refused, and the ledger's end cannot be read: {}", retry.detail))
                 }
             },
             Appended::Retry(retry) => {
                 metrics.ledger_appends.add(Append::Retried, 1);
-                tracing::warn!(chain = lane.chain.key(), detail = retry.detail, "ledger takes no entry, trying again");
-                false
+                Err(retry.detail)
             }
         }
     }

@@ -33,7 +33,7 @@ const BEAT: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// Bytes of one partition between read and settled; above, the partition is paused.
     pub lane_bytes_max: usize,
-    /// The same over all partitions; above, each partition that delivers is paused.
+    /// The same over all partitions; above, each partition that delivers is paused until it holds nothing.
     pub memory_bytes_max: usize,
     /// From the order to end until lanes are given up.
     pub drain_deadline: Duration,
@@ -289,14 +289,17 @@ impl Coordinator {
         self.give_room();
     }
 
-    /// Resumes what may be read again. Only from half of a limit on, so that a partition is not paused again at once.
+    /// Resumes what may be read again. Only from half of a limit on, so that a partition is not paused again at once; but one that
+    /// holds nothing in any case, because what others hold may stay for ever.
     fn give_room(&mut self) {
-        if self.bytes > self.limits.memory_bytes_max / 2 || self.ending.is_some() {
+        if self.ending.is_some() {
             return;
         }
+        let room = self.bytes <= self.limits.memory_bytes_max / 2;
         for (partition, owned) in &mut self.owned {
             let held_back = owned.draining || owned.poisoned_by.is_some();
-            if owned.paused && !held_back && owned.bytes <= self.limits.lane_bytes_max / 2 {
+            let may_hold_more = owned.bytes == 0 || (room && owned.bytes <= self.limits.lane_bytes_max / 2);
+            if owned.paused && !held_back && may_hold_more {
                 owned.paused = false;
                 self.source.resume(partition);
             }

@@ -4,19 +4,20 @@ use std::collections::VecDeque;
 
 use crate::source::RawBatch;
 
-use super::lane::Mode;
+use super::lane::{Mode, held_bytes};
 
 /// A lane's queue. Once a batch is let go of, no later one is begun: the lane would take the positions between for holes,
 /// and attest them.
 pub(super) struct Intake {
     queued: VecDeque<RawBatch>,
     mode: Mode,
+    closed: bool,
 }
 
 impl Intake {
     /// Empty, and taking batches in.
     pub fn new() -> Self {
-        Self { queued: VecDeque::new(), mode: Mode::Run }
+        Self { queued: VecDeque::new(), mode: Mode::Run, closed: false }
     }
 
     /// Told what to do; a drain is never taken back.
@@ -29,6 +30,13 @@ impl Intake {
         }
     }
 
+    /// Lets go of what waits and takes nothing more in: what was begun before it waits for ever. Gives what was let go of, in
+    /// bytes.
+    pub fn close(&mut self) -> usize {
+        self.closed = true;
+        self.queued.drain(..).map(|batch| held_bytes(&batch)).sum()
+    }
+
     /// What the lane does.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -36,7 +44,7 @@ impl Intake {
 
     /// Queues a batch; false where it is left to the partition's next owner.
     pub fn push(&mut self, batch: RawBatch) -> bool {
-        let taken = self.mode != Mode::Drain;
+        let taken = self.mode != Mode::Drain && !self.closed;
         if taken {
             self.queued.push_back(batch);
         }
@@ -73,6 +81,16 @@ mod tests {
         assert!(!intake.push(batch()));
         assert!(intake.next().is_none());
         assert_eq!(intake.mode(), Mode::Drain);
+    }
+
+    #[test]
+    fn a_lane_that_waits_for_ever_holds_no_more_than_it_began() {
+        let mut intake = Intake::new();
+        let of_bytes = |bytes| RawBatch { bytes: vec![0; bytes], ..batch() };
+        assert!(intake.push(of_bytes(7)) && intake.push(of_bytes(8)));
+        assert_eq!(intake.close(), 15);
+        assert!(!intake.push(batch()) && intake.is_empty());
+        assert_eq!(intake.mode(), Mode::Run, "it still holds the partition");
     }
 
     #[test]

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
 use crate::event::{Digest, Outcome, Position};
+use crate::guard::Backoff;
 use crate::ledger::Chain;
-use crate::pipeline::{self, Gates, Held, Parts, Pending, protocol};
+use crate::pipeline::{self, Gates, Held, Parts, Patience, Pending, protocol};
 use crate::source::{Assignment, Checkpoint, RawBatch};
 
 use super::intake::Intake;
@@ -53,6 +55,8 @@ pub(super) struct Lane {
     /// The last checkpoint: told to the coordinator, or found when the partition came. One that expired or is not followed is
     /// set right at once.
     pub told: Cell<Option<Position>>,
+    /// With its ledger.
+    pub trouble: RefCell<Trouble>,
     /// Whose checkpoints these are.
     assignment: u64,
     /// Messages taken in and not settled.
@@ -60,6 +64,38 @@ pub(super) struct Lane {
     /// Of each batch that is not attested: its last position, and the time of its first message.
     waiting: RefCell<VecDeque<(Position, i64)>>,
     progress: Arc<Progress>,
+}
+
+/// Appends in a row that the ledger did not take, and how long it is left alone for it.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    backoff: Backoff,
+    refused: u32,
+    until: Option<Instant>,
+}
+
+impl Trouble {
+    fn new(patience: &Patience) -> Self {
+        Self { backoff: Backoff::new(patience.initial, patience.ceiling), refused: 0, until: None }
+    }
+
+    /// Whether the ledger may be asked.
+    pub fn is_over(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+
+    /// Another append was not taken; gives how many.
+    pub fn begin(&mut self, now: Instant) -> u32 {
+        self.refused += 1;
+        self.until = Some(now + self.backoff.next_delay());
+        self.refused
+    }
+
+    /// One was taken.
+    pub fn end(&mut self) {
+        self.backoff.reset();
+        (self.refused, self.until) = (0, None);
+    }
 }
 
 /// Counts what a lane holds as given up when the lane ends, however it ends.
@@ -82,6 +118,7 @@ impl Lane {
         assignment: &Assignment,
         progress: Arc<Progress>,
     ) -> Self {
+        let trouble = Trouble::new(&parts.patience);
         Self {
             parts,
             chain,
@@ -90,6 +127,7 @@ impl Lane {
             processed: Cell::new(after),
             moved: Notify::new(),
             told: Cell::new(assignment.checkpoint),
+            trouble: RefCell::new(trouble),
             assignment: assignment.number,
             held: Cell::new(0),
             waiting: RefCell::default(),
@@ -197,22 +235,22 @@ pub(super) async fn run(
         if !room {
             attest_now.notify_one();
         }
+        let mut freed = 0;
         tokio::select! {
             biased;
             Some((done, bytes)) = in_flight.next(), if !in_flight.is_empty() => {
                 lane.take_in(done);
                 taken_in += 1;
-                let freed = FromWorker::Freed { partition: lane.chain.partition.clone(), bytes };
-                if outbox.send(freed).await.is_err() {
-                    return;
-                }
+                freed = bytes;
             }
             batch = batches.recv(), if open => match batch {
                 Some(batch) => {
-                    let (messages, last) = (batch.messages.len() as u64, batch.last());
+                    let (messages, last, bytes) = (batch.messages.len() as u64, batch.last(), held_bytes(&batch));
                     let time_ms = batch.messages.first().and_then(|message| message.timestamp_ms).unwrap_or_else(now_ms);
                     if intake.push(batch) {
                         lane.hold(messages, last, time_ms);
+                    } else {
+                        freed = bytes;
                     }
                 }
                 None => open = false,
@@ -220,6 +258,7 @@ pub(super) async fn run(
             Ok(()) = held.changed() => {
                 let told = held.borrow_and_update().clone();
                 let Some(Held { poisoned, .. }) = told else { continue };
+                freed = intake.close();
                 let poisoned = FromWorker::Poisoned { partition: lane.chain.partition.clone(), poisoned };
                 if outbox.send(poisoned).await.is_err() {
                     return;
@@ -229,6 +268,12 @@ pub(super) async fn run(
             changed = mode.changed() => if changed.is_err() {
                 return;
             },
+        }
+        if freed > 0 {
+            let freed = FromWorker::Freed { partition: lane.chain.partition.clone(), bytes: freed };
+            if outbox.send(freed).await.is_err() {
+                return;
+            }
         }
     }
     drop(in_flight);

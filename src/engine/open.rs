@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::event::{Digest, Outcome, Partition, Position};
-use crate::ledger::{Chain, StartItem};
+use crate::ledger::{Chain, StartItem, UNFINISHED_EPOCH};
 use crate::pipeline::protocol::{self, Purpose};
 use crate::pipeline::{Again, Parts, Pending, ask};
 use crate::source::Assignment;
@@ -44,7 +44,10 @@ pub(super) async fn open(
     // Taken over in another epoch than this one, it was taken from us since.
     let ours = parts.tokens.as_ref().is_none_or(|tokens| tokens.get(partition) == Some(&opening.epoch));
     if sealed || !ours {
-        let reason = "taken over by another process: this one may not go on";
+        let reason = match parts.tokens {
+            Some(_) => "taken over by another process: this one may not go on",
+            None => UNFINISHED_EPOCH,
+        };
         alerts.raise(Alert::Fenced, &at, reason);
         return Some(Opened::Unread(format!("{partition} was {reason}")));
     }

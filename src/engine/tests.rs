@@ -498,6 +498,46 @@ async fn what_a_given_up_lane_held_lets_others_be_read_again() {
     assert_eq!(world.ends().await, Ending::Drained, "a rebalance long ago is no failed drain");
 }
 
+/// What "a" holds, for ever as far as "b" can tell, is more than half of the memory.
+#[tokio::test]
+async fn a_partition_that_is_stuck_with_much_memory_does_not_stop_the_others() {
+    let mut world = World::new(0, Duration::from_millis(1), &[]);
+    world.starts("a").await;
+    world.starts("b").await;
+    world.held.send_replace("a");
+    world.tell(garbage("a", 0, 2_000));
+    world.began.recv().await.unwrap();
+    for offset in 0..3 {
+        world.tell(garbage("b", offset, 1));
+        world.hears(Told::Pause("b".into())).await;
+        world.hears(Told::Resume("b".into())).await;
+    }
+    assert_eq!(world.ends().await, Ending::Left(vec!["transactions/a".into()]));
+}
+
+/// Of a partition that waits for ever only what was begun is kept. The gauge is read with each beat, and beats come as fast as
+/// they can.
+#[tokio::test(start_paused = true)]
+async fn a_poisoned_partition_lets_go_of_what_it_has_not_begun() {
+    let limit = PoisonLimit { percent_max: 50, window: 10, events_min: 3 };
+    let mut world = World::with(0, LONG, &[], Some(limit));
+    world.starts("a").await;
+    for offset in 0..2 {
+        world.tell(garbage("a", offset, 1));
+        world.hears(Told::Checkpoint("a".into(), 0, Position::Offset(offset))).await;
+    }
+    world.tell(garbage("a", 2, 7));
+    world.tell(garbage("a", 3, 2_000));
+    world.hears(Told::Pause("a".into())).await;
+    let begun = format!("recordkeeper_lane_bytes {}\n", 7 + std::mem::size_of::<RawMessage>());
+    let began = std::time::Instant::now();
+    while !world.metrics.render().contains(&begun) {
+        assert!(began.elapsed() < LONG, "{}", world.metrics.render());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    world.ends().await;
+}
+
 #[tokio::test]
 async fn a_drain_that_cannot_end_is_given_up_and_said_so() {
     let mut world = World::new(0, Duration::from_millis(1), &[]);

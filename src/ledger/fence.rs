@@ -96,14 +96,14 @@ impl Dynamo {
         Ok(Fence::Tokens(tokens))
     }
 
-    /// Seals a chain that is left behind for another epoch, so that nobody who has opened it meanwhile extends it. One that is broken
-    /// where it ends is opened by nobody, and gets no seal. False where it has gone on in another epoch.
+    /// Seals a chain that is left behind for another epoch, so that nobody who has opened it meanwhile extends it, one that is
+    /// marked as broken included. Where its last entries are broken it has no end to be sealed at, and nobody opens it. False where it has gone on in another epoch.
     ///
     /// # Errors
     ///
     /// Where it is unknown how far it got; asked again, it does the rest.
     pub async fn leave_behind(&self, chain: &Chain, writer: &str) -> Result<bool, Retry> {
-        let opening = self.opening_of(chain).await?;
+        let opening = self.standing_of(chain).await?;
         if opening.epoch != chain.epoch {
             return Ok(false);
         }
@@ -116,7 +116,7 @@ impl Dynamo {
     /// Seals a chain, and tells where it ends; `None` where it has gone on in another epoch.
     async fn seal(&self, chain: &Chain, begin: Position, writer: &str) -> Result<Option<ChainEnd>, Retry> {
         for _ in 0..TRIES {
-            let opening = self.opening_of(chain).await?;
+            let opening = self.standing_of(chain).await?;
             if opening.epoch != chain.epoch {
                 return Ok(None);
             }

@@ -190,6 +190,10 @@ pub enum Kept {
     },
 }
 
+/// Said of a group's chain that is sealed and goes on in no epoch.
+pub const UNFINISHED_EPOCH: &str =
+    "sealed by a `recordkeeper new-epoch` that broke off before its epoch was on record: give that command again";
+
 /// Verdict on an append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Appended {

@@ -19,7 +19,23 @@ const MARK_FROM: &str = "0";
 const LOOKED_AT: usize = 3;
 
 impl Dynamo {
+    /// How the chain's latest epoch stands, marks included.
     pub(super) async fn opening_of(&self, chain: &Chain) -> Result<Opening, Retry> {
+        let opening = self.standing_of(chain).await?;
+        let key = Chain { epoch: opening.epoch, ..chain.clone() }.key();
+        let mark = self.ledger_items(&format!("{BROKEN}{key}"), None, false, 1).await?.into_iter().next();
+        Ok(match mark {
+            Some(mark) => {
+                let text = |name: &str| mark.get(name).and_then(Value::text).unwrap_or_default().to_owned();
+                let broken = Some(format!("marked as broken at {}: {}", text("created_at"), text("reason")));
+                Opening { end: None, broken, ..opening }
+            }
+            None => opening,
+        })
+    }
+
+    /// The same by its last entries alone, whatever it was marked as.
+    pub(super) async fn standing_of(&self, chain: &Chain) -> Result<Opening, Retry> {
         let key = format!("{EPOCH}{}", chain.lineage());
         let item = self.ledger_items(&key, None, true, 1).await?.into_iter().next();
         let epoch = match &item {
@@ -29,12 +45,6 @@ impl Dynamo {
         let chain = Chain { epoch: epoch.as_ref().map_or(0, |epoch| epoch.number), ..chain.clone() };
         let begin = epoch.map(|epoch| epoch.begin);
         let key = chain.key();
-        let mark = self.ledger_items(&format!("{BROKEN}{key}"), None, false, 1).await?.into_iter().next();
-        if let Some(mark) = mark {
-            let text = |name: &str| mark.get(name).and_then(Value::text).unwrap_or_default().to_owned();
-            let broken = Some(format!("marked as broken at {}: {}", text("created_at"), text("reason")));
-            return Ok(Opening { epoch: chain.epoch, begin, end: None, broken });
-        }
         let items = self.ledger_items(&key, None, true, LOOKED_AT).await?;
         let (seal, items) = split_seal(&key, &items)?;
         let sealed_by = seal.as_ref().map(|seal| seal.writer.clone());

@@ -130,7 +130,9 @@ pub(super) fn again(retry: &Retry) -> Again {
 
 fn stored(item: &mut Item, record_digest: crate::event::Digest, written: bool) {
     let Fate::Open(mapped) = std::mem::replace(&mut item.fate, Fate::Settled(Outcome::Recorded)) else { return };
-    let standing = Standing { content_digest: mapped.content_digest, origin: item.origin_text.clone(), record_digest };
+    let corrects = mapped.records.first().and_then(|judge| judge.corrects);
+    let (content_digest, origin) = (mapped.content_digest, item.origin_text.clone());
+    let standing = Standing { content_digest, origin, record_digest, corrects };
     item.digests.push(record_digest);
     item.fate = Fate::Live { mapped, standing, own: true, repeated: false, written };
 }
@@ -144,6 +146,7 @@ fn take_verdict(parts: &Parts, item: &mut Item, standing: Standing, tally: &mut 
             Fate::Live { mapped, standing, own: true, repeated, written: false }
         }
         Verdict::Duplicate => Fate::Live { mapped, standing, own: false, repeated: false, written: false },
+        Verdict::Corrected => Fate::Settled(Outcome::Duplicate),
         Verdict::Conflict => {
             tally.conflicts += 1;
             let message = format_args!("another event stands under its identity, from {}", standing.origin);

@@ -17,13 +17,18 @@ pub enum Verdict {
     },
     /// The same event was recorded from another origin.
     Duplicate,
+    /// What a person made of this event is recorded, and stands for it.
+    Corrected,
     /// Another event stands under this identity.
     Conflict,
 }
 
 /// The verdict on an event, given the record that stands under its identity. What an event corrects counts as the same event.
 pub fn verdict(content_digest: &Digest, corrects: &[Digest], origin: &str, standing: &Standing) -> Verdict {
-    if standing.content_digest != *content_digest && !corrects.contains(&standing.content_digest) {
+    let same = standing.content_digest == *content_digest || corrects.contains(&standing.content_digest);
+    if !same && standing.corrects.as_ref() == Some(content_digest) {
+        Verdict::Corrected
+    } else if !same {
         Verdict::Conflict
     } else if standing.origin == origin {
         Verdict::Recorded { repeated: true }
@@ -261,7 +266,8 @@ mod tests {
     use super::*;
 
     fn standing(content: &[u8], origin: &str) -> Standing {
-        Standing { content_digest: Digest::of(content), origin: origin.into(), record_digest: Digest::of(b"r") }
+        let record_digest = Digest::of(b"r");
+        Standing { content_digest: Digest::of(content), origin: origin.into(), record_digest, corrects: None }
     }
 
     #[test]
@@ -283,6 +289,17 @@ mod tests {
         assert_eq!(judged(b"B", "o"), Verdict::Recorded { repeated: true });
         assert_eq!(judged(b"b", "p"), Verdict::Duplicate);
         assert_eq!(judged(b"c", "o"), Verdict::Conflict);
+    }
+
+    /// Whether it comes again from where it was read first or from elsewhere; what the correction itself says comes again as ever.
+    #[test]
+    fn a_correction_stands_for_what_it_corrects() {
+        for origin in ["o", "p"] {
+            let standing = Standing { corrects: Some(Digest::of(b"a")), ..standing(b"b", origin) };
+            assert_eq!(verdict(&Digest::of(b"a"), &[], "o", &standing), Verdict::Corrected);
+            assert_eq!(verdict(&Digest::of(b"c"), &[], "o", &standing), Verdict::Conflict);
+            assert_ne!(verdict(&Digest::of(b"b"), &[Digest::of(b"a")], "o", &standing), Verdict::Corrected);
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Standing {
     pub origin: String,
     /// Its digest over every other stored attribute.
     pub record_digest: Digest,
+    /// The content digest of the event that it was made of, where a person corrected that.
+    pub corrects: Option<Digest>,
 }
 
 /// Try again: nothing is known to have been written.

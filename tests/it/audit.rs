@@ -360,6 +360,12 @@ async fn a_chain_that_is_left_behind_can_grow_no_more() {
     tampering.delete("ledger", epoch).await;
     let unread = deployment.run_until_idle().await;
     assert_eq!(unread.code, Some(1), "{}", unread.stderr);
+    assert!(unread.stderr.contains("new-epoch` that broke off"), "{}", unread.stderr);
+    let topic = deployment.topic("transaction-events");
+    let moved = deployment.command(&["reset", "--topic", &topic, "--to", "latest", "--reason", "r"]).output().await;
+    let moved = moved.unwrap();
+    let said = String::from_utf8_lossy(&moved.stderr);
+    assert!(moved.status.code() == Some(2) && said.contains("new-epoch` that broke off"), "{said}");
     let begun = new_epoch(deployment, &["--from", "2", "--execute"]).await;
     assert_eq!(begun.code, Some(0), "{}", begun.text);
     let again = deployment.run_until_idle().await;
@@ -391,6 +397,10 @@ async fn a_chain_marked_as_broken_is_read_again_from_where_a_new_epoch_begins() 
 
     let begun = new_epoch(deployment, &["--from", "0", "--execute"]).await;
     assert_eq!(begun.code, Some(0), "{}", begun.text);
+    assert!(
+        entries(deployment, 0).await.pop().unwrap().contains_key("sealed_for"),
+        "who has it open extends it no more"
+    );
     crate::services::redis().await.flush().await;
     let again = deployment.run_until_idle().await;
     assert_eq!((again.code, again.count("repeated"), again.count("recorded")), (Some(0), 4, 5), "{}", again.stderr);

@@ -25,6 +25,7 @@ static FORMS: LazyLock<Forms> = LazyLock::new(|| {
         content_digest: *digest,
         origin: origin.clone(),
         record_digest: *digest,
+        corrects: None,
     };
     let known = |digest: &Digest, origin: &String| Known { content_digest: *digest, origin: origin.clone() };
     Forms {
@@ -91,6 +92,8 @@ impl World {
         match protocol::verdict(digest, &[], origin, standing) {
             Verdict::Recorded { .. } => Fate::Own { stored: false },
             Verdict::Duplicate => Fate::Copy,
+            // Nobody corrects events here.
+            Verdict::Corrected => Fate::Left(Outcome::Duplicate),
             Verdict::Conflict => Fate::Refused(Reason::Conflict),
         }
     }

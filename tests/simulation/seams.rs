@@ -45,6 +45,8 @@ impl World {
             content_digest: stored.content_digest,
             origin: stored.origin.clone(),
             record_digest: stored.record_digest,
+            // Nobody corrects events here.
+            corrects: None,
         })
     }
 

@@ -107,13 +107,13 @@ impl Differences {
         Ok(())
     }
 
-    /// Counts the events by their verdict; conflicts are taken out, since nothing else of them would be written.
+    /// Counts the events by their verdict; those of which nothing else would be written are taken out.
     async fn judge(&mut self, dynamo: &Dynamo, events: &mut Vec<(String, Box<Mapped>)>) -> anyhow::Result<()> {
         let judges: Vec<&Record> = events.iter().filter_map(|(_, mapped)| mapped.records.first()).collect();
         let standing = dynamo.compare_records(&judges).await?;
         // Of several events of one identity in a batch, the first would be recorded.
         let mut first: HashMap<&str, Digest> = HashMap::new();
-        let mut conflicts = Vec::new();
+        let mut settled = Vec::new();
         for (index, ((origin, mapped), found)) in events.iter().zip(standing).enumerate() {
             let Some(judge) = mapped.records.first() else { continue };
             let verdict = match &found {
@@ -136,14 +136,18 @@ impl Differences {
                 }
                 Verdict::Recorded { .. } => self.present += 1,
                 Verdict::Duplicate => self.duplicate += 1,
+                Verdict::Corrected => {
+                    self.present += 1;
+                    settled.push(index);
+                }
                 Verdict::Conflict => {
                     self.conflict += 1;
                     self.name("conflict", || format!("{}: {origin}", judge.record_id));
-                    conflicts.push(index);
+                    settled.push(index);
                 }
             }
         }
-        for index in conflicts.into_iter().rev() {
+        for index in settled.into_iter().rev() {
             events.remove(index);
         }
         Ok(())

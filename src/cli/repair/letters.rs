@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::event::{Digest, Outcome, PartitionRef, Position, Reason};
 use crate::ledger::Fills;
 use crate::pipeline::{HEADER_PREFIX, LetterHead};
@@ -60,6 +62,7 @@ pub(super) fn look(
     pipeline: &str,
     filter: &LetterFilter,
     resolved: &Resolved,
+    stop: &CancellationToken,
 ) -> Result<Found, String> {
     // An event's last letter stands for it: the one of the most attempts, of several such the one that was written last.
     let mut newest: HashMap<Digest, (u32, Place)> = HashMap::new();
@@ -94,7 +97,7 @@ pub(super) fn look(
             chosen.insert(place, letter);
         }
     };
-    read_all(feed, ranges, |batch, message| {
+    read_all(feed, ranges, stop, |batch, message| {
         weigh(batch, message);
         Ok(())
     })?;

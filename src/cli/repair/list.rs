@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::outside::again;
 use crate::cli::{EXIT_USAGE, GlobalArgs, backends, check, run, show, table, wrong};
@@ -54,7 +55,8 @@ async fn open_letters(
     for pipeline in pipelines {
         let ranges = whole_topic(settings, &pipeline).await?;
         let resolved = resolved(&dynamo, &pipeline, &ranges, None).await?;
-        let mut letters = search(settings, &pipeline, &ranges, filter.clone(), resolved).await?;
+        let mut letters =
+            search(settings, &pipeline, &ranges, filter.clone(), resolved, &CancellationToken::new()).await?;
         letters.letters.truncate(left);
         left -= letters.letters.len();
         found.push((pipeline, letters));
@@ -78,13 +80,19 @@ async fn list(global: &GlobalArgs, filter: &LetterFilter, as_json: bool) -> anyh
         show(shown(&letters, ROWS_MAX).as_bytes())?;
     }
     // Every pipeline looks at the same topic.
-    if let Some((count, Some(((partition, offset), why)))) = found.first().map(|(_, found)| &found.strangers) {
-        writeln!(
-            std::io::stderr().lock(),
-            "{count} messages of the topic are no dead letters, the first at partition {partition}, offset {offset}: {why}"
-        )?;
+    if let Some((_, found)) = found.first() {
+        say_strangers(found)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Names what the topic holds beside letters, such as letters of a later format: nothing can be done with it.
+pub(super) fn say_strangers(found: &Found) -> std::io::Result<()> {
+    let (count, Some(((partition, offset), why))) = &found.strangers else { return Ok(()) };
+    writeln!(
+        std::io::stderr().lock(),
+        "{count} messages of the topic are no dead letters, the first at partition {partition}, offset {offset}: {why}"
+    )
 }
 
 fn line(letter: &Letter) -> Value {
@@ -136,7 +144,7 @@ async fn show_one(global: &GlobalArgs, origin: &str, payload: bool) -> anyhow::R
     let wanted = origin.to_owned();
     let looked = tokio::task::spawn_blocking(move || {
         let mut letters = Vec::new();
-        read_all(&mut feed, &ranges, |batch, message| {
+        read_all(&mut feed, &ranges, &CancellationToken::new(), |batch, message| {
             if let Some((partition, offset)) = place(batch, message)
                 && head(batch, message).is_ok_and(|head| head.origin.text() == wanted)
             {

@@ -5,6 +5,7 @@ mod corrections;
 mod diff;
 mod letters;
 pub mod list;
+mod plan;
 mod progress;
 mod redrive;
 pub mod replay;
@@ -71,12 +72,46 @@ async fn as_they_stand(settings: &Settings, pipeline: &Pipeline, ranges: Vec<Ran
     Ok(now)
 }
 
-/// A run about to be worked on.
+/// How far a run had come when this process turned to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    /// It surely begins with this process.
+    Now,
+    /// By another process, or by a call of this one whose answer was lost.
+    Before,
+    /// It is done.
+    Done,
+}
+
+/// Puts a run on record.
+///
+/// # Errors
+///
+/// Where the ledger does not answer; where a run of this name was told other things.
+async fn begin(dynamo: &Dynamo, pipeline: &Pipeline, run: &RunItem) -> anyhow::Result<Begun> {
+    let (standing, begun) = again(|| dynamo.begin_run(pipeline.group(), run)).await?;
+    anyhow::ensure!(standing.spec == run.spec, "a run {} was begun meanwhile, and told other things", run.name);
+    Ok(match (standing.done, begun) {
+        (true, _) => Begun::Done,
+        (false, true) => Begun::Now,
+        (false, false) => Begun::Before,
+    })
+}
+
+/// The command that takes a run up again.
+fn take_up(run: &RunItem) -> String {
+    let RunItem { kind, name, .. } = run;
+    let execute = if kind == redrive::KIND { " --execute" } else { "" };
+    format!("`recordkeeper {kind}{execute} --run {name}` goes on where the ledger ends")
+}
+
+/// A run about to be worked on, and on record.
 struct Work<'a> {
     settings: &'a Settings,
     pipeline: &'a Arc<Pipeline>,
     dynamo: &'a Dynamo,
     run: &'a RunItem,
+    begun: Begun,
     purpose: Purpose,
     ranges: Vec<Range>,
     rate: RateArg,
@@ -95,18 +130,12 @@ impl Work<'_> {
     }
 
     /// The run's own epochs: the first ones where this process began it, or else the next, with the chains of whoever worked on it
-    /// before sealed. `None` where the run is done.
-    async fn take_over(&self) -> anyhow::Result<Option<BTreeMap<PartitionRef, u32>>> {
-        let (standing, begun) = again(|| self.dynamo.begin_run(self.pipeline.group(), self.run)).await?;
-        let name = &self.run.name;
-        anyhow::ensure!(standing.spec == self.run.spec, "a run {name} was begun meanwhile, and told other things");
-        if standing.done {
-            return Ok(None);
-        }
+    /// before sealed.
+    async fn take_over(&self) -> anyhow::Result<BTreeMap<PartitionRef, u32>> {
         let chains = self.chains();
         let partitions = chains.iter().map(|(chain, _)| chain.partition.clone());
-        if begun {
-            return Ok(Some(partitions.map(|partition| (partition, 0)).collect()));
+        if self.begun == Begun::Now {
+            return Ok(partitions.map(|partition| (partition, 0)).collect());
         }
         // Not on the word of a lock that ended meanwhile.
         for lock in self.locks {
@@ -116,16 +145,13 @@ impl Work<'_> {
         }
         let writer = run::writer();
         match again(|| self.dynamo.take_over(&chains, &writer)).await? {
-            Fence::Tokens(tokens) => Ok(Some(partitions.zip(tokens).collect())),
-            Fence::Refused(why) => anyhow::bail!("run {name} cannot be taken up: {why}"),
+            Fence::Tokens(tokens) => Ok(partitions.zip(tokens).collect()),
+            Fence::Refused(why) => anyhow::bail!("run {} cannot be taken up: {why}", self.run.name),
         }
     }
 
     fn overtaken_by(&self, holder: &str) -> String {
-        let RunItem { kind, name, .. } = self.run;
-        format!(
-            "{holder} does a {kind} of this pipeline now: `recordkeeper {kind} --run {name}` goes on where the ledger ends"
-        )
+        format!("{holder} does a {} of this pipeline now: {}", self.run.kind, take_up(self.run))
     }
 
     /// How many positions each range's chain holds already.
@@ -138,8 +164,7 @@ impl Work<'_> {
         Ok(done)
     }
 
-    /// Takes the run over and makes ready to read its ranges. `None` where there is nothing to do: the run is done, or the process
-    /// is to end.
+    /// Takes the run over and makes ready to read its ranges. `None` where the process is to end.
     async fn open(
         &mut self,
         process: &Process,
@@ -153,7 +178,7 @@ impl Work<'_> {
             .with_context(|| format!("not ready within {deadline:?}: the log names what is missing"))?;
         let Some(topics) = topics else { return Ok(None) };
         let cache = backends::dedupe(settings, tables::identity(dynamo).await?, &process.metrics)?;
-        let Some(tokens) = self.take_over().await? else { return Ok(None) };
+        let tokens = self.take_over().await?;
         let total: u64 = self.ranges.iter().map(Range::len).sum();
         let progress = Progress::new(run, total, self.done_before().await?, process.metrics.clone());
         let beat = process.heartbeats.register("range-reader", self.beats);
@@ -180,12 +205,15 @@ impl Work<'_> {
     ///
     /// What is missing at the start, or cannot be read; that another process has taken over.
     async fn execute(mut self, process: &Process, feed: Box<dyn Feed>) -> anyhow::Result<bool> {
+        if self.begun == Begun::Done {
+            return Ok(true);
+        }
         let (dynamo, run, locks) = (self.dynamo, self.run, self.locks);
         let opened = tokio::select! {
             opened = self.open(process, feed) => opened?,
             holder = overtaken(locks) => None.with_context(|| self.overtaken_by(&holder))?,
         };
-        let Some((coordinator, progress)) = opened else { return Ok(!process.stop.is_cancelled()) };
+        let Some((coordinator, progress)) = opened else { return Ok(false) };
         let mut working = std::pin::pin!(coordinator.run(process.stop.clone()));
         let (ending, overtaken) = tokio::select! {
             ending = &mut working => (ending, None),
@@ -273,7 +301,7 @@ async fn unlock(locks: Vec<Lock<'_>>) {
 }
 
 /// Says how a run can be taken up again.
-fn say_unfinished(process: &Process, kind: &str, run: &RunItem) -> anyhow::Result<()> {
+fn say_unfinished(process: &Process, run: &RunItem) -> anyhow::Result<()> {
     run::show_summary(process, None)?;
-    anyhow::bail!("stopped before its end: `recordkeeper {kind} --run {}` goes on where the ledger ends", run.name)
+    anyhow::bail!("stopped before its end: {}", take_up(run))
 }

@@ -34,6 +34,8 @@ impl Progress {
         let since = Instant::now();
         loop {
             tick.tick().await;
+            // Nobody scrapes a run: what it observes would pile up.
+            self.metrics.upkeep();
             let summary = self.metrics.summary();
             let done = self.done_before + summary.attested;
             let rate = summary.attested as f64 / since.elapsed().as_secs_f64().max(0.001);

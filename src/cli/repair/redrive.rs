@@ -1,18 +1,17 @@
 //! `redrive`: dead letters are tried again, directly and under a ledger of their own. Nothing is published to source topics.
 
-use std::collections::HashSet;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::outside::{again, group_place, places};
 use crate::cli::run::{BEATS, Process};
 use crate::cli::{EXIT_USAGE, GlobalArgs, backends, check, run, show, wrong};
 use crate::config::Settings;
-use crate::event::{Position, Reason};
-use crate::ledger::{Chain, Fills, Ledger as _, RunItem};
+use crate::event::Position;
+use crate::ledger::{Chain, Fills, Ledger as _};
 use crate::lock::Lock;
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::{Effects, Purpose};
@@ -22,85 +21,17 @@ use crate::store::dynamodb::{Dynamo, tables};
 
 use super::args::{LetterFilter, RedriveArgs};
 use super::corrections::Corrections;
-use super::letters::{Found, Letters, Place, Resolved, Selection, look};
-use super::list::shown;
-use super::spec::RangeSpec;
-use super::{Work, as_they_stand, find_run, lock_out, name_of, overtaken, say_unfinished, unlock};
+use super::letters::{Found, Letters, Resolved, look};
+use super::plan::{Planned, Planning};
+use super::{Work, begin, lock_out, name_of, overtaken, say_unfinished, unlock};
 
 /// The kind of these runs.
-const KIND: &str = "redrive";
+pub(super) const KIND: &str = "redrive";
 /// Entries of one page of a run's ledger.
 const ENTRIES_PAGE: usize = 100;
 
 /// Said where no letter is left.
 const NOTHING: &[u8] = b"nothing to redrive\n";
-
-/// What a redrive was told, as it stands in the ledger table.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Spec {
-    filter: FilterSpec,
-    attempts_max: u32,
-    /// The digest of the file of corrected events; empty without one.
-    corrected: String,
-    ranges: Vec<RangeSpec>,
-    /// With a count: the last letter that it chose.
-    last: Option<Place>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct FilterSpec {
-    reason: Vec<String>,
-    route: Vec<String>,
-    topic: Vec<String>,
-    origin: Vec<String>,
-    since: Option<String>,
-    until: Option<String>,
-    key: Option<String>,
-    count: Option<u64>,
-}
-
-impl From<&LetterFilter> for FilterSpec {
-    fn from(filter: &LetterFilter) -> Self {
-        Self {
-            reason: filter.reason.iter().map(|reason| reason.name().to_owned()).collect(),
-            route: filter.route.clone(),
-            topic: filter.topic.clone(),
-            origin: filter.origin.clone(),
-            since: filter.since.map(|time| time.to_string()),
-            until: filter.until.map(|time| time.to_string()),
-            key: filter.key.clone(),
-            count: filter.count,
-        }
-    }
-}
-
-impl FilterSpec {
-    fn filter(&self) -> anyhow::Result<LetterFilter> {
-        let reason = |name: &String| {
-            Reason::from_name(name).ok_or_else(|| anyhow::anyhow!("the run on record names no reason: {name}"))
-        };
-        let time = |text: &Option<String>| text.as_ref().map(|text| text.parse()).transpose();
-        Ok(LetterFilter {
-            reason: self.reason.iter().map(reason).collect::<anyhow::Result<_>>()?,
-            route: self.route.clone(),
-            topic: self.topic.clone(),
-            origin: self.origin.clone(),
-            since: time(&self.since)?,
-            until: time(&self.until)?,
-            key: self.key.clone(),
-            count: self.count,
-        })
-    }
-}
-
-/// One pipeline's part of a redrive.
-struct Planned {
-    pipeline: Arc<Pipeline>,
-    run: RunItem,
-    ranges: Vec<Range>,
-    found: Found,
-    selection: Selection,
-}
 
 /// Shows which letters would be tried again; with `--execute` tries them.
 pub(super) async fn redrive(global: &GlobalArgs, args: &RedriveArgs) -> Result<ExitCode, anyhow::Error> {
@@ -117,13 +48,19 @@ pub(super) async fn redrive(global: &GlobalArgs, args: &RedriveArgs) -> Result<E
     let dynamo = backends::dynamo(settings, None, 1, None).await?;
     let name = name_of(args.again.run.as_ref());
     let pipelines: Vec<Arc<Pipeline>> = pipelines.into_iter().map(Arc::new).collect();
-    let planning = plan_all(args, &name, settings, &pipelines, &dynamo, &corrections);
+    let looking = CancellationToken::new();
+    let planning = Planning { args, name: &name, settings, dynamo: &dynamo, corrections: &corrections, stop: &looking };
+    let planning = planning.all(&pipelines);
     if !args.execute {
         let planned = match planning.await? {
             Ok(planned) => planned,
             Err(what) => return wrong(what),
         };
-        show(if planned.is_empty() { NOTHING } else { b"nothing was changed: --execute does it\n" })?;
+        show(if planned.iter().all(Planned::is_empty) {
+            NOTHING
+        } else {
+            b"nothing was changed: --execute does it\n"
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     let process = run::start_process(&loaded)?;
@@ -135,6 +72,7 @@ pub(super) async fn redrive(global: &GlobalArgs, args: &RedriveArgs) -> Result<E
         holder = overtaken(&ours) => Err(anyhow::anyhow!("{holder} does a redrive of these pipelines now")),
         () = process.stop.cancelled() => Err(anyhow::anyhow!("told to stop")),
     };
+    looking.cancel();
     let ended = match planned {
         Ok(Ok(planned)) => execute(args, settings, &dynamo, &process, planned, &ours).await,
         Ok(Err(what)) => wrong(what),
@@ -153,11 +91,19 @@ async fn execute(
     planned: Vec<Planned>,
     locks: &[Lock<'_>],
 ) -> anyhow::Result<ExitCode> {
-    if planned.is_empty() {
+    if planned.iter().all(Planned::is_empty) {
         show(NOTHING)?;
         return Ok(ExitCode::SUCCESS);
     }
-    for Planned { pipeline, run, ranges, selection, .. } in planned {
+    // All of it is on record before any is done: what was not chosen now is not chosen when the run is taken up again.
+    let mut begun = Vec::with_capacity(planned.len());
+    for one in planned {
+        let how = begin(dynamo, &one.pipeline, &one.run).await?;
+        begun.push((one, how));
+    }
+    for (Planned { pipeline, run, ranges, selection, .. }, begun) in
+        begun.into_iter().filter(|(one, _)| !one.is_empty())
+    {
         writeln!(std::io::stderr().lock(), "redrive {}: {} letters", run.name, selection.chosen.len())?;
         let feed = connect(settings, &pipeline, ranges.clone())?;
         let work = Work {
@@ -165,6 +111,7 @@ async fn execute(
             pipeline: &pipeline,
             dynamo,
             run: &run,
+            begun,
             purpose: Purpose::Repair(Effects::All),
             ranges,
             rate: args.again.rate,
@@ -172,138 +119,11 @@ async fn execute(
             locks,
         };
         if !work.execute(process, Box::new(Letters { feed, selection: Arc::new(selection) })).await? {
-            say_unfinished(process, "redrive --execute", &run)?;
+            say_unfinished(process, &run)?;
         }
     }
     run::show_summary(process, Some(args.again.summary))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What is to be done in each pipeline, shown to the user; the inner error is the user's.
-async fn plan_all(
-    args: &RedriveArgs,
-    name: &str,
-    settings: &Settings,
-    pipelines: &[Arc<Pipeline>],
-    dynamo: &Dynamo,
-    corrections: &Corrections,
-) -> anyhow::Result<Result<Vec<Planned>, String>> {
-    // Shared by the pipelines.
-    let mut left = args.filter.count.unwrap_or(u64::MAX);
-    let (mut planned, mut any_resumed) = (Vec::new(), false);
-    for pipeline in pipelines {
-        match plan(args, name, settings, pipeline.clone(), dynamo, corrections, &mut left).await? {
-            Ok((one, resumed)) => {
-                planned.extend(one);
-                any_resumed |= resumed;
-            }
-            Err(what) => return Ok(Err(what)),
-        }
-    }
-    let named: HashSet<&String> = planned.iter().flat_map(|one| one.selection.corrected.keys()).collect();
-    // Of a run that was begun some may be recorded by now.
-    let unknown = corrections.by_origin.keys().find(|origin| !any_resumed && !named.contains(origin));
-    if let Some(origin) = unknown {
-        return Ok(Err(format!("--corrected: no open dead letter has the origin {origin}")));
-    }
-    show(shown(&planned.iter().flat_map(|one| &one.found.letters).collect::<Vec<_>>(), 20).as_bytes())?;
-    let spent: usize = planned.iter().map(|one| one.selection.spent.len()).sum();
-    if spent > 0 {
-        let most = args.attempts_max;
-        show(format!("{spent} of them were tried {most} times or more and stay where they are\n").as_bytes())?;
-    }
-    planned.retain(|one| !one.selection.chosen.is_empty());
-    Ok(Ok(planned))
-}
-
-/// One pipeline's part, and whether its run was begun before; no part where that is done. The inner error is the user's.
-async fn plan(
-    args: &RedriveArgs,
-    name: &str,
-    settings: &Settings,
-    pipeline: Arc<Pipeline>,
-    dynamo: &Dynamo,
-    corrections: &Corrections,
-    left: &mut u64,
-) -> anyhow::Result<Result<(Option<Planned>, bool), String>> {
-    let begun = match &args.again.run {
-        Some(_) => find_run(dynamo, &pipeline, KIND, name).await?,
-        None => None,
-    };
-    let (given, resumed) = (FilterSpec::from(&args.filter), begun.is_some());
-    let (begun, ranges, filter, attempts_max) = match begun {
-        Some(run) if run.done => return Ok(Ok((None, true))),
-        Some(run) => {
-            let spec: Spec = serde_json::from_str(&run.spec)?;
-            if args.filter != LetterFilter::default() && given != spec.filter {
-                return Ok(Err(format!(
-                    "redrive {name} was begun with other filters: leave them out, or begin a new run"
-                )));
-            }
-            if corrections.digest != spec.corrected {
-                return Ok(Err(format!(
-                    "redrive {name} was begun with another --corrected file, or none: give that one"
-                )));
-            }
-            let ranges = spec.ranges.iter().map(RangeSpec::range).collect::<anyhow::Result<Vec<_>>>()?;
-            let ranges = as_they_stand(settings, &pipeline, ranges).await?;
-            (Some((run, spec.last)), ranges, spec.filter.filter()?, spec.attempts_max)
-        }
-        None => {
-            let ranges = whole_topic(settings, &pipeline).await?;
-            (None, ranges, args.filter.clone(), args.attempts_max)
-        }
-    };
-    let resolved = resolved(dynamo, &pipeline, &ranges, Some(name)).await?;
-    let filter = corrections.narrow(filter);
-    // Also letters that were written since the run was begun: they stand for their events now.
-    let all = whole_topic(settings, &pipeline).await?;
-    let mut found = search(settings, &pipeline, &all, filter, resolved).await?;
-    found.letters.retain(|letter| {
-        let (partition, offset) = letter.place;
-        let holds =
-            |range: &Range| range.partition.name == partition.to_string() && Position::Offset(offset) <= range.to;
-        ranges.iter().any(holds)
-    });
-    let mut selection = Selection::default();
-    let mut last = None;
-    found.letters.retain(|letter| {
-        if letter.head.attempts >= attempts_max {
-            return selection.spent.insert(letter.place);
-        }
-        let chosen = match &begun {
-            Some((_, last)) => last.is_none_or(|last| letter.place <= last),
-            None => *left > 0,
-        };
-        if chosen {
-            *left = left.saturating_sub(1);
-            last = Some(letter.place);
-            selection.chosen.insert(letter.place);
-        }
-        chosen
-    });
-    for letter in &found.letters {
-        let origin = letter.head.origin.text();
-        if let Some(value) = corrections.by_origin.get(&origin) {
-            selection.corrected.insert(origin, value.clone());
-        }
-    }
-    let run = match begun {
-        Some((run, _)) => run,
-        None => {
-            let spec = Spec {
-                filter: given,
-                attempts_max,
-                corrected: corrections.digest.clone(),
-                ranges: ranges.iter().map(RangeSpec::of).collect(),
-                last: last.filter(|_| args.filter.count.is_some()),
-            };
-            let spec = serde_json::to_string(&spec)?;
-            let (kind, pipeline, name) = (KIND.to_owned(), pipeline.name().to_owned(), name.to_owned());
-            RunItem { kind, pipeline, name, spec, writer: run::writer(), done: false }
-        }
-    };
-    Ok(Ok((Some(Planned { pipeline, run, ranges, found, selection }), resumed)))
 }
 
 /// All that the dead-letter topic holds now.
@@ -344,10 +164,11 @@ pub(super) async fn search(
     ranges: &[Range],
     filter: LetterFilter,
     resolved: Resolved,
+    stop: &CancellationToken,
 ) -> anyhow::Result<Found> {
     let mut feed = connect(settings, pipeline, ranges.to_vec())?;
-    let (ranges, name) = (ranges.to_vec(), pipeline.name().to_owned());
-    let looked = tokio::task::spawn_blocking(move || look(&mut feed, &ranges, &name, &filter, &resolved));
+    let (ranges, name, stop) = (ranges.to_vec(), pipeline.name().to_owned(), stop.clone());
+    let looked = tokio::task::spawn_blocking(move || look(&mut feed, &ranges, &name, &filter, &resolved, &stop));
     looked.await?.map_err(anyhow::Error::msg)
 }
 

@@ -24,7 +24,7 @@ use crate::store::dynamodb::{Dynamo, tables};
 use super::args::{EffectsArg, ReplayArgs};
 use super::diff::diff;
 use super::spec::RangeSpec;
-use super::{Work, as_they_stand, find_run, lock_out, name_of, say_unfinished, unlock};
+use super::{Work, as_they_stand, begin, find_run, lock_out, name_of, say_unfinished, unlock};
 
 /// The kind of these runs.
 const KIND: &str = "replay";
@@ -101,7 +101,8 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
     if planned.effects == Effects::All {
         let (counting, ranges, pipeline) =
             (planned.feed(settings, &objects)?, planned.ranges.clone(), planned.pipeline.clone());
-        let requests = tokio::task::spawn_blocking(move || count_requests(counting, &ranges, &pipeline)).await?;
+        let stop = process.stop.clone();
+        let requests = tokio::task::spawn_blocking(move || count_requests(counting, &ranges, &pipeline, &stop)).await?;
         let requests = requests.map_err(anyhow::Error::msg)?;
         writeln!(std::io::stderr().lock(), "{requests} creation requests go out again, under their ids")?;
     }
@@ -110,30 +111,39 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
     let ours = lock_out(locks.as_ref(), KIND, std::slice::from_ref(&pipeline), &process.stop).await?;
     let positions: u64 = ranges.iter().map(Range::len).sum();
     writeln!(std::io::stderr().lock(), "replay {}: {positions} positions", run.name)?;
-    let work = Work {
-        settings,
-        pipeline: &pipeline,
-        dynamo: &dynamo,
-        run: &run,
-        purpose: Purpose::Repair(effects),
-        ranges,
-        rate: args.again.rate,
-        beats,
-        locks: &ours,
+    let ended = async {
+        let work = Work {
+            settings,
+            pipeline: &pipeline,
+            dynamo: &dynamo,
+            run: &run,
+            begun: begin(&dynamo, &pipeline, &run).await?,
+            purpose: Purpose::Repair(effects),
+            ranges,
+            rate: args.again.rate,
+            beats,
+            locks: &ours,
+        };
+        work.execute(&process, feed).await
     };
-    let ended = work.execute(&process, feed).await;
+    let ended = ended.await;
     unlock(ours).await;
     if !ended? {
-        say_unfinished(&process, KIND, &run)?;
+        say_unfinished(&process, &run)?;
     }
     run::show_summary(&process, Some(args.again.summary))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Reads the ranges once more than needed, so that nobody sends requests without knowing how many.
-fn count_requests(mut feed: Box<dyn Feed>, ranges: &[Range], pipeline: &Pipeline) -> Result<u64, String> {
+fn count_requests(
+    mut feed: Box<dyn Feed>,
+    ranges: &[Range],
+    pipeline: &Pipeline,
+    stop: &CancellationToken,
+) -> Result<u64, String> {
     let mut requests = 0;
-    read_all(&mut *feed, ranges, |batch, message| {
+    read_all(&mut *feed, ranges, stop, |batch, message| {
         let (origin, headers) = (batch.origin(message), batch.headers(message).collect::<Vec<_>>());
         if let Prepared::Event(mapped) = pipeline.prepare(&delivery(batch, message, &origin, &headers)) {
             requests += u64::from(mapped.request.is_some());

@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::context::Context;
 use super::faults::{Fault, classify};
 use super::lists::{list_of, offset_of};
-use super::lookup::watermarks;
+use super::lookup::{CALL, watermarks};
 use super::slot::{BatchLimits, Open};
 use super::{GroupProtocol, KafkaSourceConfig, setting_fault};
 use crate::event::{Partition, PartitionRef, Position};
@@ -25,7 +25,23 @@ const TURN: Duration = Duration::from_millis(100);
 struct Reading {
     partition: PartitionRef,
     to: Position,
+    /// The last message's position, or where the reading began.
+    at: Position,
+    end: End,
     open: Open,
+}
+
+/// What is known of a log's end short of the range's. Markers and what compaction took may stand there, so what was read does not
+/// tell whether all is read; nor does an end that was told once: it may have been that of a follower, or of a leader that did not know
+/// yet how much of the log is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// None was told.
+    Unseen,
+    /// One was told: the leader has to say where the log ends.
+    Told,
+    /// The leader's log reaches the range's end, and is fetched anew since: an end that is told now is one.
+    Confirming,
 }
 
 /// See the module.
@@ -37,6 +53,8 @@ pub struct KafkaRanges {
     /// By partition number: what is being read.
     reading: BTreeMap<i32, Reading>,
     ready: VecDeque<Fed>,
+    /// What cannot be gone on with.
+    failed: Option<String>,
 }
 
 impl KafkaRanges {
@@ -46,7 +64,9 @@ impl KafkaRanges {
     ///
     /// Settings that librdkafka refuses, by name.
     pub fn connect(config: KafkaSourceConfig, ranges: Vec<Range>) -> Result<Self, String> {
-        let config = KafkaSourceConfig { protocol: GroupProtocol::Classic, group_instance_id: None, ..config };
+        let mut config = KafkaSourceConfig { protocol: GroupProtocol::Classic, group_instance_id: None, ..config };
+        // Only the leader knows where the log ends.
+        config.options.remove("client.rack");
         let client = config.consumer_config().map_err(|error| error.to_string())?;
         let consumer = BaseConsumer::from_config_and_context(&client, Context::new(&config.connection))
             .map_err(|error| setting_fault(&error))?;
@@ -56,7 +76,7 @@ impl KafkaRanges {
             linger: config.linger,
         };
         let topic = ranges.first().map(|range| range.partition.topic.clone()).unwrap_or_default();
-        Ok(Self { consumer, topic, limits, ranges, reading: BTreeMap::new(), ready: VecDeque::new() })
+        Ok(Self { consumer, topic, limits, ranges, reading: BTreeMap::new(), ready: VecDeque::new(), failed: None })
     }
 
     fn list(&self, number: i32) -> TopicPartitionList {
@@ -84,15 +104,11 @@ impl KafkaRanges {
         match classify(error) {
             Fault::End => {
                 let KafkaError::PartitionEOF(number) = error else { return Ok(()) };
-                let Some(to) = self.reading.get(number).map(|reading| reading.to) else { return Ok(()) };
-                // Markers may stand at the end, so what was read does not tell.
-                let (_, high) = watermarks(&self.consumer, topic, *number)?;
-                if Position::before_offset(high) < to {
-                    return Err(format!(
-                        "topic {topic}/{number} ends at offset {high}, below what was to be read: it was cut"
-                    ));
+                match self.reading.get_mut(number) {
+                    Some(Reading { end: End::Confirming, .. }) => self.end(*number),
+                    Some(reading) => reading.end = End::Told,
+                    None => {}
                 }
-                self.end(*number);
                 Ok(())
             }
             Fault::OffsetGone => Err(format!("topic {topic} no longer holds what was to be read: start again")),
@@ -109,9 +125,34 @@ impl KafkaRanges {
         }
     }
 
-    fn expect(&self, what: &str, done: Result<(), KafkaError>) {
+    /// Asks the leader of each partition of which an end was told.
+    fn confirm_ends(&mut self) -> Result<(), String> {
+        let topic = &self.topic;
+        for (number, reading) in self.reading.iter_mut().filter(|(_, reading)| reading.end == End::Told) {
+            let high = match watermarks(&self.consumer, topic, *number) {
+                Ok((_, high)) => high,
+                Err(why) => {
+                    tracing::warn!(topic, "where the log ends is not known, trying again: {why}");
+                    continue;
+                }
+            };
+            if Position::before_offset(high) < reading.to {
+                return Err(format!(
+                    "topic {topic}/{number} ends at offset {high}, below what was to be read: it was cut"
+                ));
+            }
+            let at = offset_of(reading.at.next_offset());
+            match self.consumer.seek(topic, *number, at, CALL) {
+                Ok(()) => reading.end = End::Confirming,
+                Err(error) => tracing::warn!(topic, "the log cannot be fetched anew, trying again: {error}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn expect(&mut self, what: &str, done: Result<(), KafkaError>) {
         if let Err(error) = done {
-            tracing::error!(topic = self.topic, "librdkafka refused to {what}: {error}");
+            self.failed = Some(format!("topic {}: librdkafka refused to {what}: {error}", self.topic));
         }
     }
 }
@@ -124,7 +165,8 @@ impl Feed for KafkaRanges {
             self.ready.push_back(Fed::End(partition.clone()));
             return;
         }
-        let reading = Reading { partition: partition.clone(), to: range.to, open: Open::default() };
+        let reading =
+            Reading { partition: partition.clone(), to: range.to, at: after, end: End::Unseen, open: Open::default() };
         self.reading.insert(number, reading);
         let list = list_of([(&(self.topic.clone(), number), offset_of(after.next_offset()))]);
         self.expect("assign", self.consumer.incremental_assign(&list));
@@ -140,6 +182,7 @@ impl Feed for KafkaRanges {
     }
 
     fn next(&mut self) -> Result<Option<Fed>, String> {
+        self.confirm_ends()?;
         let until = Instant::now() + TURN;
         while self.ready.is_empty() && Instant::now() < until {
             let mut full = None;
@@ -154,6 +197,7 @@ impl Feed for KafkaRanges {
                 Some(Ok(message)) => {
                     let (number, position) = (message.partition(), Position::before_offset(next(message.offset())));
                     if let Some(reading) = self.reading.get_mut(&number) {
+                        (reading.at, reading.end) = (reading.at.max(position), End::Unseen);
                         if position <= reading.to {
                             reading.open.append(&message, self.limits);
                         }
@@ -180,6 +224,9 @@ impl Feed for KafkaRanges {
         };
         if self.reading.values().any(|reading| replaced(&reading)) {
             return Err(format!("topic {} was made anew while it was read: begin a new run", self.topic));
+        }
+        if let Some(why) = self.failed.take() {
+            return Err(why);
         }
         Ok(self.ready.pop_front())
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::event::{PartitionRef, Position};
 use crate::source::{
@@ -57,7 +58,7 @@ pub enum Fed {
     End(PartitionRef),
 }
 
-/// Reads ranges. Its calls block, for about a second at most, unless what is read from does not answer; one thread makes them.
+/// Reads ranges. Its calls block, for about a second at most, or for some ten where what is read from does not answer; one thread makes them.
 pub trait Feed: Send {
     /// From now on reads the partition's range just above `after`.
     fn start(&mut self, partition: &PartitionRef, after: Position);
@@ -187,14 +188,15 @@ fn assignment(range: &Range) -> Assignment {
     }
 }
 
-/// Calls `take` with every message of the ranges, here and now: blocks.
+/// Calls `take` with every message of the ranges, here and now: blocks, until `stop`.
 ///
 /// # Errors
 ///
-/// What cannot be read; the first that `take` says.
+/// What cannot be read; the first that `take` says; that it was told to stop.
 pub fn read_all(
     feed: &mut dyn Feed,
     ranges: &[Range],
+    stop: &CancellationToken,
     mut take: impl FnMut(&RawBatch, &RawMessage) -> Result<(), String>,
 ) -> Result<(), String> {
     for range in ranges {
@@ -202,6 +204,9 @@ pub fn read_all(
     }
     let mut open = ranges.len();
     while open > 0 {
+        if stop.is_cancelled() {
+            return Err("told to stop".to_owned());
+        }
         match feed.next()? {
             Some(Fed::Batch(batch)) => batch.messages.iter().try_for_each(|message| take(&batch, message))?,
             Some(Fed::End(_)) => open -= 1,

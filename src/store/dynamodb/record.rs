@@ -109,7 +109,7 @@ fn fields_bytes(record: &Record) -> usize {
 }
 
 /// The attributes that [`standing`] reads.
-pub(crate) const STANDING: [&str; 5] = ["record_id", "content_digest", "origin", RECORD_DIGEST, "format"];
+pub(crate) const STANDING: [&str; 6] = ["record_id", "content_digest", "origin", RECORD_DIGEST, "format", "corrects"];
 
 /// What stands in a record's place.
 pub(crate) fn standing(item: &Item) -> Result<Standing, String> {
@@ -120,6 +120,7 @@ pub(crate) fn standing(item: &Item) -> Result<Standing, String> {
         content_digest: digest("content_digest")?,
         origin: text("origin")?.to_owned(),
         record_digest: digest(RECORD_DIGEST)?,
+        corrects: item.contains_key("corrects").then(|| digest("corrects")).transpose()?,
     })
 }
 

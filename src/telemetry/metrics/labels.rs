@@ -70,6 +70,8 @@ closed_label! {
         Refused = "refused",
         /// Another process took the chain over.
         Fenced = "fenced",
+        /// Refused, and the chain does not hold what would refuse it: an alert.
+        Contradicted = "contradicted",
         /// No answer, or one to try again after.
         Retried = "retried",
     }
