@@ -10,10 +10,11 @@ run: ## Run with Kafka, DynamoDB and events in the process; nothing is kept
 	@scripts/prepare.sh build
 	cargo run --locked -- run --embedded
 
+# At least four tests at a time: most of them wait for servers.
 test: ## All tests, with real Kafka and Redis servers started by the tests
 	@scripts/prepare.sh test
 	@scripts/test-services.sh
-	cargo test --locked
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$(($$(nproc) > 4 ? $$(nproc) : 4))} cargo test --locked
 
 cases: ## Only the integration tests, which hold the cases from the field
 	@scripts/prepare.sh test

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::event::ids::unescape;
 use crate::event::{Digest, Outcome, Position, Reason, SetDigest};
-use crate::ledger::{Epoch, Fills, Head, Kept, Outcomes, StartItem};
+use crate::ledger::{EPOCH, Epoch, Fills, Head, Kept, Outcomes, StartItem};
 
 use super::finding::{Finding, Findings, Kind};
 use super::index::ChainIndex;
@@ -153,6 +153,10 @@ impl Chains {
             Kept::Aside => {}
             Kept::Garbled { key, from, what } => {
                 let position = Position::from_sort_key(&from);
+                let known = self.garbled.get(&key).zip(position);
+                if known.is_some_and(|(known, position)| known.contains(&position)) {
+                    return;
+                }
                 let place = position.map_or(from, |from| format!("the item from offset {}", from.next_offset()));
                 let detail = format!("{place}: {what}");
                 self.findings.push(Finding::of_chain(Kind::EntryUnreadable, &key, None, detail));
@@ -161,6 +165,23 @@ impl Chains {
                 }
             }
         }
+    }
+
+    /// The keys under which, above the position, something is missing that may have been written after its place was read: the
+    /// epochs of a later chain, and the seal of a chain that another one goes on from.
+    pub fn passed_by(&self) -> Vec<(String, Option<Position>)> {
+        let later = self.entries.keys().filter_map(|key| epoch_of(key)).filter(|(_, number)| *number > 0);
+        let missing = later.filter(|(lineage, number)| !self.epochs.contains_key(&((*lineage).to_owned(), *number)));
+        let mut keys: Vec<_> = missing.map(|(lineage, _)| (format!("{EPOCH}{lineage}"), None)).collect();
+        keys.dedup();
+        for ((lineage, number), _) in self.epochs.iter().filter(|(_, epoch)| epoch.taken_over) {
+            let before = format!("{lineage}|{}", number.saturating_sub(1));
+            if !self.seals.contains_key(&before) {
+                let last = self.entries.get(&before).and_then(|entries| entries.iter().map(|entry| entry.from).max());
+                keys.push((before, last));
+            }
+        }
+        keys
     }
 
     /// Checks every chain once all items were taken.

@@ -1,6 +1,6 @@
 //! What an audit finds.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use serde_json::json;
@@ -170,12 +170,15 @@ pub struct Findings {
     counts: [u64; Kind::ALL.len()],
     /// Chains that were left behind for a new epoch: what is wrong with them is on record.
     closed: HashSet<String>,
+    /// Of each chain the first fault, shown or not.
+    faults: BTreeMap<String, String>,
 }
 
 impl Findings {
     /// What is found of this chain is on record.
     pub(super) fn close(&mut self, chain: String) {
         let found = self.shown.extract_if(.., |finding| finding.chain.as_ref() == Some(&chain)).collect::<Vec<_>>();
+        self.faults.remove(&chain);
         self.closed.insert(chain);
         for finding in found {
             if let Some(count) = self.counts.get_mut(finding.kind as usize) {
@@ -194,6 +197,11 @@ impl Findings {
         if let Some(count) = self.counts.get_mut(finding.kind as usize) {
             *count += 1;
         }
+        if let Some(chain) =
+            finding.chain.as_ref().filter(|chain| finding.kind.is_fault() && !self.faults.contains_key(*chain))
+        {
+            self.faults.insert(chain.clone(), finding.to_string());
+        }
         if self.shown.len() < SHOWN_MAX {
             self.shown.push(finding);
         }
@@ -202,6 +210,11 @@ impl Findings {
     /// Those that are shown, in the order in which they were found.
     pub fn shown(&self) -> &[Finding] {
         &self.shown
+    }
+
+    /// The chains that faults name, each with its first fault.
+    pub fn faults(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.faults.iter().map(|(chain, fault)| (chain.as_str(), fault.as_str()))
     }
 
     /// How many there are of a kind, shown or not.
@@ -217,5 +230,23 @@ impl Findings {
     /// Whether anything is wrong.
     pub fn has_fault(&self) -> bool {
         Kind::ALL.into_iter().any(|kind| kind.is_fault() && self.count(kind) > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_chain_that_a_fault_names_is_known_however_many_are_shown() {
+        let mut findings = Findings::default();
+        let fault = |chain: &str, detail: &str| Finding::of_chain(Kind::Gap, chain, None, detail.to_owned());
+        findings.push(fault("left behind", "1"));
+        (0..SHOWN_MAX).for_each(|at| findings.push(fault("first", &at.to_string())));
+        findings.push(fault("last", "2"));
+        findings.push(Finding::of_chain(Kind::OnRecord, "sound", None, "3".to_owned()));
+        findings.close("left behind".to_owned());
+        let faults: Vec<_> = findings.faults().collect();
+        assert_eq!(faults, [("first", "gap first: 0"), ("last", "gap last: 2")]);
     }
 }

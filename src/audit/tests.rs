@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::SetDigest;
+use crate::event::{Outcome, SetDigest};
 use crate::ledger::{Entry, Epoch, Kept, Outcomes, StartItem};
 
 const PARTITION: &str = "c|t|i|0|0";
@@ -392,6 +392,51 @@ fn a_chain_left_behind_is_on_record_and_its_successor_counts() {
     assert_eq!(world.found().iter().filter(|found| *found == "records_missing 5-10").count(), 1);
     unordered.kept.push(entry);
     assert!(unordered.found().contains(&"beginning 5-10".to_owned()), "{:?}", unordered.found());
+}
+
+/// A run that is taken up while the table is read: its epoch and the seal before it come where the reading had passed.
+#[test]
+fn what_was_written_behind_the_reading_is_looked_up() {
+    let lineage = format!("g|{PARTITION}");
+    let mut world = world();
+    let (chain, last, digest) = world.entry(3);
+    let (chain, last, digest) = (chain.to_owned(), last.clone(), *digest);
+    let asked = |world: &World| {
+        let mut chains = Chains::default();
+        world.kept.iter().cloned().for_each(|kept| chains.add(kept));
+        chains.passed_by()
+    };
+    assert_eq!(asked(&world), []);
+    let key = format!("{lineage}|1");
+    let to = Position::before_offset(last.to.next_offset() + 1);
+    let mut outcomes = Outcomes::default();
+    outcomes.push(Outcome::Duplicate, 1);
+    let anew = Entry {
+        from: last.to,
+        to,
+        outcomes,
+        previous: Digest::of(b""),
+        records: SetDigest::default(),
+        record_count: 0,
+        ..last.clone()
+    };
+    let digest_anew = anew.digest(&key);
+    world.kept.push(Kept::Entry { chain: key, entry: Box::new(anew), digest: digest_anew });
+    assert_eq!(asked(&world), [(format!("epoch#{lineage}"), None)]);
+    let epoch = Epoch {
+        number: 1,
+        begin: last.to,
+        previous: digest,
+        reason: "taken over".into(),
+        taken_over: true,
+        writer: "w".into(),
+        nonce: "n".into(),
+    };
+    world.kept.push(Kept::Epoch { key: lineage, epoch });
+    assert_eq!(asked(&world), [(chain.clone(), Some(last.from))]);
+    world.kept.push(Kept::Seal { chain, at: last.to });
+    assert_eq!(asked(&world), []);
+    assert_eq!(world.found(), Vec::<String>::new());
 }
 
 /// A chain that was taken over ends where its seal stands, and is as sound as any other.

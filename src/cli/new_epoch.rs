@@ -91,9 +91,9 @@ async fn plan(
     let starts = item.map(|item| item.starts).unwrap_or_default();
     let start = starts.iter().find(|(name, _)| *name == place.partition.name).map(|(_, start)| *start);
     let mut sound: Option<SoundPrefix> = None;
-    let (mut after, mut end) = (None, None);
+    let (mut after, mut end, key) = (None, None, chain.key());
     loop {
-        let page = again(|| dynamo.kept_items(&chain, after, PAGE)).await?;
+        let page = again(|| dynamo.kept_items(&key, after, PAGE)).await?;
         // What has no place in the order comes last, and is not sound.
         let Some(last) = page.iter().rev().find_map(|(from, _)| *from) else { break };
         after = Some(last);

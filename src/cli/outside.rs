@@ -68,6 +68,9 @@ pub(super) async fn places(
     if numbers.len() < chosen.len() || numbers.iter().any(|number| !known.contains(number)) {
         return Ok(Err(format!("--partition: topic {topic} has the partitions {known:?}")));
     }
+    if let Some(number) = (1..numbers.len()).find(|at| numbers[..*at].contains(&numbers[*at])).map(|at| numbers[at]) {
+        return Ok(Err(format!("--partition: {number} is given twice")));
+    }
     let (name, numbers) = (topic.to_owned(), if numbers.is_empty() { known } else { numbers });
     blocking(group, move |group| group.places(&name, &numbers)).await.map(Ok)
 }

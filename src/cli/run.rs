@@ -20,7 +20,7 @@ use crate::telemetry::{AdminServer, AdminState, Alert, At, Dependency, Heartbeat
 
 use super::lanes::Lanes;
 use super::ready::{self, Topics};
-use super::{EXIT_USAGE, GlobalArgs, RunArgs, SummaryForm, backends, check};
+use super::{EXIT_USAGE, GlobalArgs, RunArgs, SummaryForm, backends, check, show};
 
 /// From the end of the drain deadline until the process ends, whatever a library's destructor does.
 const LAST_GRACE: Duration = Duration::from_secs(8);
@@ -255,14 +255,12 @@ pub(super) fn writer() -> String {
 /// Writes what was done, in the form asked for.
 pub(super) fn show_summary(process: &Process, form: Option<SummaryForm>) -> anyhow::Result<()> {
     let summary = process.metrics.summary();
-    let mut out = std::io::stdout().lock();
-    match form {
-        Some(SummaryForm::Json) => writeln!(out, "{}", summary.json()?)?,
-        Some(SummaryForm::Table) => write!(out, "{summary}")?,
-        None => {}
-    }
-    out.flush()?;
-    Ok(())
+    let text = match form {
+        Some(SummaryForm::Json) => format!("{}\n", summary.json()?),
+        Some(SummaryForm::Table) => summary.to_string(),
+        None => return Ok(()),
+    };
+    Ok(show(text.as_bytes())?)
 }
 
 /// One line that tells how it goes: rewritten on a terminal, else written every few seconds. Runs until dropped.

@@ -1,6 +1,5 @@
 //! `verify`: the audit of records and ledger.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,6 +20,9 @@ const REASON_CHARS_MAX: usize = 500;
 /// No line of a file of heads is longer.
 const HEAD_BYTES_MAX: u64 = 64 * 1024;
 
+/// A chain grows by no more while a scan goes on, nor does a lineage have more epochs.
+const PASSED_BY_MAX: usize = 1000;
+
 /// Audits the tables. Exit code 1 where anything is wrong.
 pub async fn verify(global: &GlobalArgs, args: &VerifyArgs) -> Result<ExitCode, anyhow::Error> {
     let loaded = match global.load([]) {
@@ -36,6 +38,10 @@ pub async fn verify(global: &GlobalArgs, args: &VerifyArgs) -> Result<ExitCode, 
     // Before the ledger is read, so that what they say lies in it.
     let heads = match (&args.heads, &args.heads_key) {
         (Some(file), Some(key)) => match read_heads(file, key, &mut chains) {
+            Ok(HeadsRead { count: 0, .. }) => {
+                let (file, key) = (file.display(), key.display());
+                return wrong(format_args!("{file}: no head in it fits {key}: nothing can be checked against it"));
+            }
             Ok(heads) => Some(heads),
             Err(what) => return wrong(what),
         },
@@ -56,14 +62,9 @@ pub async fn verify(global: &GlobalArgs, args: &VerifyArgs) -> Result<ExitCode, 
 
 /// Marks each chain that a fault names. One that is marked already keeps its mark.
 async fn mark_broken(dynamo: &Dynamo, report: &Report) -> anyhow::Result<()> {
-    let mut reasons: BTreeMap<&str, String> = BTreeMap::new();
-    for finding in report.findings.shown().iter().filter(|finding| finding.kind.is_fault()) {
-        if let Some(chain) = &finding.chain {
-            reasons.entry(chain).or_insert_with(|| finding.to_string().chars().take(REASON_CHARS_MAX).collect());
-        }
-    }
     let writer = run::writer();
-    for (chain, reason) in reasons {
+    for (chain, fault) in report.findings.faults() {
+        let reason: String = fault.chars().take(REASON_CHARS_MAX).collect();
         again(|| dynamo.mark_broken(chain, &reason, &writer)).await?;
         writeln!(std::io::stderr().lock(), "marked as broken: {chain}")?;
     }
@@ -82,6 +83,13 @@ async fn audit(dynamo: &Dynamo, args: &VerifyArgs, mut chains: Chains) -> anyhow
         });
     })
     .await?;
+    // What was written while the scan went on may stand where it had passed; what that says may ask for more.
+    for _ in 0..2 {
+        for (key, above) in chains.passed_by() {
+            let page = again(|| dynamo.kept_items(&key, above, PASSED_BY_MAX)).await?;
+            page.into_iter().for_each(|(_, kept)| chains.add(kept));
+        }
+    }
     let mut audit = chains.check();
     scan(dynamo, args, Table::Records, "records", |item| first_look(&mut audit, item)).await?;
     if audit.compare() {
@@ -110,6 +118,9 @@ fn read_heads(file: &Path, key: &Path, chains: &mut Chains) -> Result<HeadsRead,
     let wrong = |file: &Path, what: &dyn std::fmt::Display| format!("{}: {what}", file.display());
     let text = std::fs::read_to_string(key).map_err(|error| wrong(key, &error))?;
     let key = HeadKey::from_pem(&text).map_err(|what| wrong(key, &what))?;
+    if !std::fs::metadata(file).map_err(|error| wrong(file, &error))?.is_file() {
+        return Err(wrong(file, &"not a regular file"));
+    }
     let opened = std::fs::File::open(file).map_err(|error| wrong(file, &error))?;
     let (mut lines, mut line, mut number) = (BufReader::new(opened), Vec::new(), 0);
     let mut read = HeadsRead::default();
@@ -121,7 +132,7 @@ fn read_heads(file: &Path, key: &Path, chains: &mut Chains) -> Result<HeadsRead,
         }
         number += 1;
         match key.read(String::from_utf8_lossy(&line).trim_end()) {
-            _ if line == b"\n" => {}
+            _ if line.trim_ascii().is_empty() => {}
             Ok(head) => {
                 read.count += 1;
                 if head.at > read.newest {
@@ -240,7 +251,6 @@ fn shown(report: &Report, heads: Option<&HeadsRead>, as_json: bool) -> anyhow::R
         counts.chains, counts.entries, counts.positions, counts.records
     )?;
     match heads {
-        Some(HeadsRead { count: 0, .. }) => writeln!(out, "no head was read that fits the key")?,
         Some(heads) => writeln!(out, "{} heads, the newest of {}", heads.count, heads.newest)?,
         None => writeln!(out, "no heads were given (--heads): a cut or rewritten chain is not seen")?,
     }

@@ -14,7 +14,6 @@ use crate::source::range::{Range, RangeSource};
 use crate::source::{RawBatch, Source as _, SourceEvent};
 use crate::store::Retry;
 use crate::store::dynamodb::Dynamo;
-use crate::telemetry::Heartbeats;
 
 use super::backends;
 use super::outside::{again, blocking, group_place};
@@ -74,9 +73,7 @@ async fn compare_one(
     let protocol = backends::group_protocol(pipeline.protocol());
     let feed = KafkaRanges::connect(backends::kafka_source(settings, pipeline, protocol, true), vec![range.clone()]);
     let feed = feed.map_err(anyhow::Error::msg)?;
-    // Nobody watches how this thread moves: the audit does.
-    let mut source =
-        RangeSource::start(vec![range.clone()], Box::new(feed), None, Heartbeats::new().register("source", DEADLINE))?;
+    let mut source = RangeSource::start(vec![range.clone()], Box::new(feed), None)?;
     source.start(&range.partition, from);
     loop {
         match tokio::time::timeout(DEADLINE, source.next()).await {

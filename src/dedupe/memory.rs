@@ -64,7 +64,7 @@ mod tests {
     }
 
     fn id(of: u64) -> IdentityHash {
-        IdentityHash::of(&format!("source|{of}"))
+        IdentityHash::of(&format!("source|{of}"), "revision")
     }
 
     #[tokio::test]

@@ -6,21 +6,29 @@ mod value;
 
 use futures::future::BoxFuture;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::event::Digest;
 use crate::redis::Unanswered;
 
 pub use memory::MemoryDedupe;
 pub use redis::RedisDedupe;
 
-/// A hash of an event's identity (`source|id`): the first half of its SHA-256.
+/// A hash of an event's identity (`source|id`) and of what its route makes of it: the first half of a SHA-256. What another route,
+/// or another mapping, has done says nothing of what this one has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct IdentityHash(pub [u8; 16]);
 
 impl IdentityHash {
-    /// The hash of a judging record's id.
-    pub fn of(record_id: &str) -> Self {
+    /// The hash of a judging record's id and its route's revision.
+    pub fn of(record_id: &str, mapping_revision: &str) -> Self {
+        let mut hash = Sha256::new();
+        for part in [record_id, mapping_revision] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
         let mut half = [0; 16];
-        half.copy_from_slice(&Digest::of(record_id.as_bytes()).0[..16]);
+        half.copy_from_slice(&hash.finalize()[..16]);
         Self(half)
     }
 }

@@ -175,7 +175,7 @@ impl Coordinator {
         let lags: BTreeMap<PartitionRef, u64> = self.source.lags().into_iter().collect();
         for (partition, owned) in &self.owned {
             let (lag_seconds, stalled_seconds) = owned.progress.seconds();
-            let lag = lags.get(partition).copied().unwrap_or(0);
+            let lag = lags.get(partition).copied().unwrap_or(owned.behind);
             let (paused, poisoned_by) = (owned.paused, owned.poisoned_by.clone());
             let reading = PartitionReading { lag, lag_seconds, stalled_seconds, paused, poisoned_by };
             self.metrics.partitions.read(&self.group, partition, reading);

@@ -23,6 +23,8 @@ pub(super) struct Owned {
     /// Held in memory: read and not settled.
     pub bytes: usize,
     pub paused: bool,
+    /// How much its log held above its checkpoint when it was assigned: its lag until the source tells.
+    pub behind: u64,
     /// Its lane has said where to read from.
     pub started: bool,
     /// Told to let go of what it has not begun: nothing is started or handed over any more.
@@ -35,12 +37,13 @@ pub(super) struct Owned {
 }
 
 impl Owned {
-    pub fn by(worker: usize) -> Self {
+    pub fn by(worker: usize, behind: u64) -> Self {
         let progress = Arc::new(Progress::new());
         Self {
             worker,
             bytes: 0,
             paused: false,
+            behind,
             started: false,
             draining: false,
             unread: false,

@@ -100,6 +100,8 @@ impl Source for Scripted {
 enum Mishap {
     /// It is stored and the answer is lost.
     LostAnswer,
+    /// Nothing is stored, and there is no answer.
+    Away,
     /// Somebody else extended the chain by one position before.
     Zombie,
 }
@@ -119,6 +121,9 @@ impl Chains {
             return Appended::Refused;
         }
         let mishap = self.mishaps.lock().unwrap().pop_front();
+        if matches!(mishap, Some(Mishap::Away)) {
+            return Appended::Retry(away());
+        }
         if matches!(mishap, Some(Mishap::Zombie)) {
             let mut outcomes = Outcomes::default();
             outcomes.push(entry.outcomes.get(0).unwrap(), 1);
@@ -364,6 +369,17 @@ async fn lost_answers_and_zombies_leave_one_contiguous_chain() {
     assert_eq!((covered, entries.last().unwrap().to), (3, Position::Offset(2)));
     let summary = metrics.summary();
     assert_eq!((summary.consumed, summary.in_flight, summary.attested), (3, 0, 3));
+}
+
+#[tokio::test]
+async fn a_ledger_that_takes_nothing_for_long_is_an_alert_and_asked_on() {
+    let mut world = World::new(0, LONG, &[Mishap::Away; 12]);
+    world.starts("a").await;
+    world.tell(garbage("a", 0, 1));
+    world.hears(Told::Checkpoint("a".into(), 0, Position::Offset(0))).await;
+    let scrape = world.metrics.render();
+    assert!(scrape.contains("recordkeeper_alerts_total{alert=\"stalled_partition\"} 1\n"), "{scrape}");
+    assert_eq!(world.ends().await, Ending::Drained);
 }
 
 #[tokio::test]

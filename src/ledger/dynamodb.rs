@@ -176,22 +176,21 @@ impl Dynamo {
         self.ledger_items(key, above.map(Range::Above), false, limit).await
     }
 
-    /// The items of a chain in order, above `after`, at most `limit`, each with where it begins, as an audit reads them.
+    /// The items of a chain, or under another of the ledger's keys, in order, above `after`, at most `limit`, each with where it begins, as an audit reads them.
     ///
     /// # Errors
     ///
     /// Where they cannot be read.
     pub async fn kept_items(
         &self,
-        chain: &Chain,
+        key: &str,
         after: Option<Position>,
         limit: usize,
     ) -> Result<Vec<(Option<Position>, Kept)>, Retry> {
-        let key = chain.key();
-        let query = of_chain(&key, after.map(|after| Range::Above(after.sort_key())), false, limit);
+        let query = of_chain(key, after.map(|after| Range::Above(after.sort_key())), false, limit);
         let items = self.query_unchecked(query).await?;
         let garbled =
-            || Kept::Garbled { key: key.clone(), from: String::new(), what: "a value of a foreign kind".to_owned() };
+            || Kept::Garbled { key: key.to_owned(), from: String::new(), what: "a value of a foreign kind".to_owned() };
         let from = |item: &Item| item.get("from").and_then(Value::text).and_then(Position::from_sort_key);
         let kept = |item: Option<Item>| match item {
             Some(item) => (from(&item), read_kept(&item)),

@@ -25,6 +25,7 @@ pub use fence::Fence;
 pub use fills::Fills;
 pub use head::{Head, HeadKey, Heads};
 pub use runs::{Dismissal, RunItem};
+pub use standing::EPOCH;
 
 /// Which chain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -10,7 +10,7 @@ use crate::store::dynamodb::{Answer, Attributes, Dynamo, Item, StoreTrouble, Val
 /// In front of a chain's key: it was found broken.
 pub(super) const BROKEN: &str = "broken#";
 /// In front of a lineage: its epochs, by number.
-pub(super) const EPOCH: &str = "epoch#";
+pub const EPOCH: &str = "epoch#";
 /// The attribute of an epoch whose chain before was sealed.
 const TAKEN_OVER: &str = "taken_over";
 /// The sort key of a mark.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::event::{Digest, Origin, Outcome, Position, Refusal, RouteNames};
+use crate::event::{Digest, Origin, Outcome, Position, Record, Refusal, RouteNames};
 use crate::source::Carried;
 use crate::store::Standing;
 use crate::telemetry::At;
@@ -71,12 +71,10 @@ impl Item {
         self.carried.as_ref().map_or(&[], |carried| &carried.corrects)
     }
 
-    /// The identity (`source|id`), while it is known.
-    pub fn identity(&self) -> Option<&str> {
+    /// The record that judges it, while it is known.
+    pub fn judge(&self) -> Option<&Record> {
         match &self.fate {
-            Fate::Open(mapped) | Fate::Live { mapped, .. } => {
-                mapped.records.first().map(|judge| judge.record_id.as_str())
-            }
+            Fate::Open(mapped) | Fate::Live { mapped, .. } => mapped.records.first(),
             Fate::Settled(_) | Fate::Refused(_) => None,
         }
     }

@@ -12,6 +12,10 @@ use super::parts::Parts;
 use super::protocol::{self, Verdict};
 use super::settle::{Again, settle};
 
+fn hash_of(judge: &Record) -> IdentityHash {
+    IdentityHash::of(&judge.record_id, &judge.names.mapping_revision)
+}
+
 /// Asks the cache for the open events; what it knows from another origin is a duplicate, all else stays open.
 pub(super) async fn look_up(parts: &Parts, items: &mut [Item]) {
     let asked: Vec<usize> = (0..items.len())
@@ -19,8 +23,7 @@ pub(super) async fn look_up(parts: &Parts, items: &mut [Item]) {
             matches!(items[*index].fate, Fate::Open(_)) && protocol::asks_cache(parts.purpose, items[*index].attested)
         })
         .collect();
-    let ids: Vec<IdentityHash> =
-        asked.iter().filter_map(|index| items[*index].identity()).map(IdentityHash::of).collect();
+    let ids: Vec<IdentityHash> = asked.iter().filter_map(|index| items[*index].judge()).map(hash_of).collect();
     if ids.is_empty() {
         return;
     }
@@ -235,7 +238,7 @@ pub(super) async fn remember(parts: &Parts, items: &[Item]) {
             let Fate::Live { mapped, standing, .. } = &item.fate else { return None };
             let judge = mapped.records.first()?;
             let known = Known { content_digest: standing.content_digest, origin: standing.origin.clone() };
-            Some((IdentityHash::of(&judge.record_id), known))
+            Some((hash_of(judge), known))
         })
         .collect();
     if done.is_empty() {

@@ -62,6 +62,8 @@ pub struct LetterHead {
     pub origin: Origin,
     /// The broker's time of its event, in milliseconds since 1970, where there is one.
     pub timestamp_ms: Option<i64>,
+    /// The group that read it.
+    pub group: String,
     /// The pipeline that refused it.
     pub pipeline: String,
     /// The route; empty where classification did not get that far.
@@ -85,7 +87,7 @@ impl LetterHead {
     ///
     /// # Errors
     ///
-    /// What makes it no dead letter of this or the earlier format.
+    /// What makes it no dead letter of this format.
     pub fn read<'a>(headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Result<Self, String> {
         let mut found: HashMap<&str, &str> = HashMap::new();
         for (name, value) in headers {
@@ -125,6 +127,7 @@ impl LetterHead {
         Ok(Self {
             origin: Origin { partition: Arc::new(partition), position },
             timestamp_ms,
+            group: text("group")?.to_owned(),
             pipeline: text("pipeline")?.to_owned(),
             route: text("route")?.to_owned(),
             reason: Reason::from_name(reason).ok_or_else(|| format!("reason {reason} is unknown"))?,

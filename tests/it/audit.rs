@@ -142,6 +142,10 @@ async fn a_cut_tail_and_a_rewritten_chain_are_found_by_signed_heads() {
     let wrong = verify(&tampering.deployment, &["--heads", &heads, "--heads-key", &heads]).await;
     assert_eq!(wrong.code, Some(2), "{}", wrong.text);
     assert!(wrong.text.contains("no PEM public key"), "{}", wrong.text);
+    std::fs::write(&heads, "\r\n").unwrap();
+    let empty = verify(&tampering.deployment, &with_heads).await;
+    assert_eq!(empty.code, Some(2), "{}", empty.text);
+    assert!(empty.text.contains("no head in it fits"), "{}", empty.text);
     let half = verify(&tampering.deployment, &["--heads", &heads]).await;
     assert_eq!(half.code, Some(2), "{}", half.text);
 }

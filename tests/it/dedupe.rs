@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 const PASSWORD: &str = "correct-horse";
 
 fn id(of: usize) -> IdentityHash {
-    IdentityHash::of(&format!("source|{of}"))
+    IdentityHash::of(&format!("source|{of}"), "revision")
 }
 
 fn known(of: usize) -> Known {

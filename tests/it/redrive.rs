@@ -181,7 +181,7 @@ async fn a_redrive_that_was_killed_goes_on_where_its_ledger_ends() {
     assert_eq!((run.code, run.dead("schema")), (Some(0), count), "{}", run.stderr);
     mend_schema(&deployment, &sound);
     let small = [("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "20"), ("RECORDKEEPER_ENGINE_ATTEST_INTERVAL", "10ms")];
-    let args = ["--execute", "--summary", "json", "--rate", "unlimited", "--run", "again"];
+    let args = ["--reason", "schema", "--execute", "--summary", "json", "--rate", "unlimited", "--run", "again"];
     for failpoint in ["attested:3", "applied:5", "judged:7"] {
         let dies = [&small[..], &[("RECORDKEEPER_FAILPOINT", failpoint)]].concat();
         let (killed, stdout) = redrive(&deployment, &args, &dies).await;
@@ -213,7 +213,7 @@ async fn letters_are_redriven_by_one_process_at_a_time() {
     assert_eq!(deployment.run_with(&NO_LIMIT).await.dead("schema"), COUNT);
     mend_schema(&deployment, &sound);
     let small = [("RECORDKEEPER_ENGINE_BATCH_MESSAGES_MAX", "5"), ("RECORDKEEPER_ENGINE_ATTEST_INTERVAL", "10ms")];
-    let args = ["redrive", "--execute", "--summary", "json", "--rate", "2", "--run", "first"];
+    let args = ["redrive", "--reason", "schema", "--execute", "--summary", "json", "--rate", "2", "--run", "first"];
     let first = Running::start(&deployment, "first.log", &args, &small);
     let group = format!("{}/redrive/wallets/first", deployment.group());
     until("at work", async || (!ledger::chains_of(&deployment, &group).await.is_empty()).then_some(())).await;
@@ -317,6 +317,7 @@ async fn a_wrong_redrive_is_refused_before_anything_is_read() {
         file.to_str().unwrap().to_owned()
     };
     let unreadable = write("unreadable.ndjson", "\n{\"origin\"\n");
+    let blank = write("blank.ndjson", "\n\n");
     let stranger = write("stranger.ndjson", "{\"origin\":\"c|t|i|0|0|9\",\"value\":1}\n");
     for (args, hint) in [
         (&["--reason", "bad"][..], "give one of tombstone"),
@@ -324,7 +325,11 @@ async fn a_wrong_redrive_is_refused_before_anything_is_read() {
         (&["--corrected", "/nonexistent"], "/nonexistent: "),
         (&["--corrected", &unreadable], "unreadable.ndjson:2: "),
         (&["--corrected", &stranger], "no open dead letter has the origin"),
+        (&["--corrected", &stranger, "--origin", "c|t|i|0|0|8"], "no open dead letter has the origin"),
         (&["--run", "a|b"], "1 to 64 of"),
+        (&["--run", "unbegun"], "no redrive unbegun was begun"),
+        (&["--corrected", "/dev/null"], "not a regular file"),
+        (&["--corrected", &blank], "corrects nothing"),
         (&["show", "somewhere"], "is no origin"),
         (&["dismiss", "--why", " "], "--why: say why"),
         (&["dismiss"], "--why"),
@@ -365,7 +370,7 @@ async fn pipelines_that_share_a_group_are_redriven_and_replayed_each_by_its_own_
     assert_eq!((run.code, run.dead("schema")), (Some(0), 70), "{}", run.stderr);
     mend_schema(&deployment, &sound);
     other_schema(&deployment, "id");
-    execute(&deployment, &["--run", "both"]).await;
+    execute(&deployment, &["--reason", "schema", "--run", "both"]).await;
     assert_eq!(deployment.scan("wallet_records").await.len(), 70);
     assert!(listed(&deployment, &[]).await.is_empty());
     assert_eq!(deployment.read_topic(&deployment.dead_letters).len(), 70, "nothing was refused again");

@@ -248,6 +248,14 @@ async fn an_archive_brings_everything_back() {
     assert_eq!(header(letter, "recordkeeper-origin-topic"), Some("damaged.ndjson"));
     assert_eq!(header(letter, "recordkeeper-origin-offset"), Some("1"));
 
+    // Whatever became of the topic meanwhile.
+    delete_all(&deployment, "wallet_records", &["record_id"]).await;
+    crate::services::kafka().await.delete_topic(&topic).await;
+    let args = ["replay", "--archive", whole.to_str().unwrap(), "--summary", "json"];
+    let (code, stdout, stderr) = output(&deployment, &args).await;
+    let summary: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((code, &summary["recorded"]), (Some(0), &json!(5)), "{stderr}");
+
     let packed = std::fs::read(deployment.dir.join(format!("gzip/{topic}-0-0-5.ndjson.gz"))).unwrap();
     let cut = deployment.dir.join("cut.ndjson.gz");
     std::fs::write(&cut, &packed[..packed.len() - 20]).unwrap();
@@ -255,6 +263,7 @@ async fn an_archive_brings_everything_back() {
     for (args, hint) in [
         (&["--archive", cut][..], "cut.ndjson.gz: after "),
         (&["--archive", "/nonexistent"], "/nonexistent: "),
+        (&["--archive", "/dev/zero"], "not a regular file"),
         (&["--archive", whole, "--archive", whole], "is given twice"),
         (&["--archive", whole, "--topic", &topic], "cannot be used with"),
         (&["--archive", whole, "--run", "damaged"], "the files are not those"),

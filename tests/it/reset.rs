@@ -178,6 +178,7 @@ async fn a_wrong_reset_is_refused_before_anything_is_written() {
         ("3", &["--execute"], "exactly one --partition"),
         ("latest", &["--partition", "4", "--execute"], "has the partitions [0]"),
         ("soon", &[], "give earliest, latest"),
+        ("latest", &["--partition", "0", "--partition", "0", "--execute"], "0 is given twice"),
     ] {
         let wrong = reset(&deployment, to, further).await;
         assert_eq!(wrong.code, Some(2), "{to}: {}", wrong.stdout);

@@ -113,6 +113,9 @@ impl From<EffectsArg> for Effects {
     }
 }
 
+/// How often an event is tried, where nothing else is said.
+pub const ATTEMPTS_MAX: u32 = 5;
+
 /// Arguments of `redrive`.
 #[derive(Clone, Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -127,7 +130,7 @@ pub struct RedriveArgs {
     #[arg(long, value_name = "FILE")]
     pub corrected: Option<PathBuf>,
     /// Letters that were tried so often stay where they are
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = ATTEMPTS_MAX)]
     pub attempts_max: u32,
     /// Do it; without, only what would be done is shown
     #[arg(long)]

@@ -41,7 +41,11 @@ impl Corrections {
     /// What is wrong with it, with the line.
     pub(super) fn read(file: &Path) -> Result<Self, String> {
         let name = file.display();
-        let bytes = std::fs::metadata(file).map_err(|error| format!("{name}: {error}"))?.len();
+        let about = std::fs::metadata(file).map_err(|error| format!("{name}: {error}"))?;
+        if !about.is_file() {
+            return Err(format!("{name}: not a regular file"));
+        }
+        let bytes = about.len();
         if bytes > BYTES_MAX {
             return Err(format!("{name}: {bytes} bytes are more than {BYTES_MAX}: split the file"));
         }
@@ -53,6 +57,9 @@ impl Corrections {
             if by_origin.insert(origin.clone(), value).is_some() {
                 return Err(at(format!("a second event for {origin}")));
             }
+        }
+        if by_origin.is_empty() {
+            return Err(format!("{name}: corrects nothing"));
         }
         Ok(Self { digest: Digest::of(text.as_bytes()).hex(), by_origin })
     }
@@ -70,13 +77,16 @@ impl Corrections {
         Ok((line.origin, value))
     }
 
-    /// With a file, only the letters that it names.
-    pub(super) fn narrow(&self, mut filter: LetterFilter) -> LetterFilter {
+    /// With a file, only the letters that it names; `None` where the filter lets none of them through.
+    pub(super) fn narrow(&self, mut filter: LetterFilter) -> Option<LetterFilter> {
         if !self.digest.is_empty() {
             let named = |origin: &&String| filter.origin.is_empty() || filter.origin.contains(origin);
             filter.origin = self.by_origin.keys().filter(named).cloned().collect();
+            if filter.origin.is_empty() {
+                return None;
+            }
         }
-        filter
+        Some(filter)
     }
 }
 

@@ -50,7 +50,7 @@ impl Resolved {
     }
 }
 
-/// Reads the ranges and gathers what the filter lets through of one pipeline's letters, however many. Blocks; memory grows with the letters that
+/// Reads the ranges and gathers what the filter lets through of the letters of one group's pipeline, however many. Blocks; memory grows with the letters that
 /// are chosen and with the events that were ever refused (some 60 bytes each).
 ///
 /// # Errors
@@ -59,7 +59,7 @@ impl Resolved {
 pub(super) fn look(
     feed: &mut dyn Feed,
     ranges: &[Range],
-    pipeline: &str,
+    (group, pipeline): (&str, &str),
     filter: &LetterFilter,
     resolved: &Resolved,
     stop: &CancellationToken,
@@ -78,7 +78,7 @@ pub(super) fn look(
                 return;
             }
         };
-        if head.pipeline != pipeline {
+        if (head.group.as_str(), head.pipeline.as_str()) != (group, pipeline) {
             return;
         }
         let of = Digest::of(head.origin.text().as_bytes());

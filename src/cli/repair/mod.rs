@@ -13,7 +13,6 @@ mod spec;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
@@ -112,11 +111,11 @@ struct Work<'a> {
     dynamo: &'a Dynamo,
     run: &'a RunItem,
     begun: Begun,
+    /// The pipelines whose topics have to be there: none where archives or letters are read.
+    sources: &'a [Arc<Pipeline>],
     purpose: Purpose,
     ranges: Vec<Range>,
     rate: RateArg,
-    /// How long the reader of the ranges may be still.
-    beats: Duration,
     /// What keeps others from the same.
     locks: &'a [Lock<'a>],
 }
@@ -172,7 +171,7 @@ impl Work<'_> {
     ) -> anyhow::Result<Option<(Coordinator, Progress)>> {
         let (settings, pipeline, dynamo, run) = (self.settings, self.pipeline, self.dynamo, self.run);
         let deadline = settings.engine.start_deadline;
-        let waiting = ready::wait(settings, dynamo, std::slice::from_ref(pipeline), &process.readiness, &process.stop);
+        let waiting = ready::wait(settings, dynamo, self.sources, &process.readiness, &process.stop);
         let topics = tokio::time::timeout(deadline, waiting)
             .await
             .with_context(|| format!("not ready within {deadline:?}: the log names what is missing"))?;
@@ -181,8 +180,7 @@ impl Work<'_> {
         let tokens = self.take_over().await?;
         let total: u64 = self.ranges.iter().map(Range::len).sum();
         let progress = Progress::new(run, total, self.done_before().await?, process.metrics.clone());
-        let beat = process.heartbeats.register("range-reader", self.beats);
-        let source = RangeSource::start(std::mem::take(&mut self.ranges), feed, self.rate.0, beat)?;
+        let source = RangeSource::start(std::mem::take(&mut self.ranges), feed, self.rate.0)?;
         let ledger_group = run.ledger_group(pipeline.group());
         let lanes = Lanes {
             settings,

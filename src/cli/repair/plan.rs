@@ -14,7 +14,7 @@ use crate::pipeline::Pipeline;
 use crate::source::range::Range;
 use crate::store::dynamodb::Dynamo;
 
-use super::args::{LetterFilter, RedriveArgs};
+use super::args::{ATTEMPTS_MAX, LetterFilter, RedriveArgs};
 use super::corrections::Corrections;
 use super::letters::{Found, Place, Selection};
 use super::list::{say_strangers, shown};
@@ -161,11 +161,20 @@ impl Planning<'_> {
         let Self { args, name, corrections, .. } = *self;
         let given = FilterSpec::from(&args.filter);
         let Some(run) = runs.next() else {
+            if args.again.run.is_some() && args.filter == LetterFilter::default() && corrections.digest.is_empty() {
+                return Ok(Err(format!(
+                    "no redrive {name} was begun: to begin it, say of which letters (such as --reason), or leave --run out"
+                )));
+            }
             return Ok(Ok(Told { filter: given, attempts_max: args.attempts_max, begun: false }));
         };
         let spec: Spec = serde_json::from_str(&run.spec)?;
         if args.filter != LetterFilter::default() && given != spec.filter {
             return Ok(Err(format!("redrive {name} was begun with other filters: leave them out, or begin a new run")));
+        }
+        if ![spec.attempts_max, ATTEMPTS_MAX].contains(&args.attempts_max) {
+            let most = spec.attempts_max;
+            return Ok(Err(format!("redrive {name} was begun with --attempts-max {most}: leave it out")));
         }
         if corrections.digest != spec.corrected {
             return Ok(Err(format!("redrive {name} was begun with another --corrected file, or none: give that one")));
@@ -193,8 +202,10 @@ impl Planning<'_> {
             None => all.clone(),
         };
         let resolved = resolved(dynamo, pipeline, &ranges, Some(name)).await?;
-        let filter = corrections.narrow(told.filter.filter()?);
-        let mut found = search(settings, pipeline, &all, filter, resolved, self.stop).await?;
+        let mut found = match corrections.narrow(told.filter.filter()?) {
+            Some(filter) => search(settings, pipeline, &all, filter, resolved, self.stop).await?,
+            None => Found::default(),
+        };
         found.letters.retain(|letter| {
             let (partition, offset) = letter.place;
             let holds =

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::outside::{again, group_place, places};
-use crate::cli::run::{BEATS, Process};
+use crate::cli::run::Process;
 use crate::cli::{EXIT_USAGE, GlobalArgs, backends, check, run, show, wrong};
 use crate::config::Settings;
 use crate::event::Position;
@@ -112,10 +112,10 @@ async fn execute(
             dynamo,
             run: &run,
             begun,
+            sources: &[],
             purpose: Purpose::Repair(Effects::All),
             ranges,
             rate: args.again.rate,
-            beats: BEATS,
             locks,
         };
         if !work.execute(process, Box::new(Letters { feed, selection: Arc::new(selection) })).await? {
@@ -167,8 +167,10 @@ pub(super) async fn search(
     stop: &CancellationToken,
 ) -> anyhow::Result<Found> {
     let mut feed = connect(settings, pipeline, ranges.to_vec())?;
-    let (ranges, name, stop) = (ranges.to_vec(), pipeline.name().to_owned(), stop.clone());
-    let looked = tokio::task::spawn_blocking(move || look(&mut feed, &ranges, &name, &filter, &resolved, &stop));
+    let (ranges, group, name) = (ranges.to_vec(), pipeline.group().to_owned(), pipeline.name().to_owned());
+    let stop = stop.clone();
+    let looked =
+        tokio::task::spawn_blocking(move || look(&mut feed, &ranges, (&group, &name), &filter, &resolved, &stop));
     looked.await?.map_err(anyhow::Error::msg)
 }
 

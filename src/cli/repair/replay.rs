@@ -3,15 +3,13 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::outside::{group_place, of_topic, ranges};
-use crate::cli::run::BEATS;
-use crate::cli::{EXIT_USAGE, GlobalArgs, PlaceArg, backends, check, run, wrong};
+use crate::cli::{EXIT_USAGE, GlobalArgs, PlaceArg, backends, check, run, show, wrong};
 use crate::config::Settings;
 use crate::ledger::RunItem;
 use crate::pipeline::protocol::{Effects, Purpose};
@@ -62,12 +60,6 @@ impl Planned {
         let config = backends::kafka_source(settings, &self.pipeline, protocol, true);
         Ok(Box::new(KafkaRanges::connect(config, self.ranges.clone()).map_err(anyhow::Error::msg)?))
     }
-
-    /// How long the reader may be still: it may have to wait for S3.
-    fn beats(&self, objects: &Objects) -> Duration {
-        let far = self.files.iter().any(|file| matches!(file.place, Location::S3(_)));
-        BEATS + if far { objects.step_max() } else { Duration::ZERO }
-    }
 }
 
 /// Replays a range.
@@ -88,14 +80,12 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
     let process = run::start_process(&loaded)?;
     let objects = backends::objects(settings, process.stop.clone());
     let feed = planned.feed(settings, &objects)?;
-    let beats = planned.beats(&objects);
     if args.diff {
-        let beat = process.heartbeats.register("range-reader", beats);
-        let source = RangeSource::start(planned.ranges, feed, args.again.rate.0, beat)?;
+        let source = RangeSource::start(planned.ranges, feed, args.again.rate.0)?;
         return diff(&dynamo, &planned.pipeline, planned.effects, source, args.again.summary, &process.stop).await;
     }
     if planned.run.done {
-        writeln!(std::io::stdout().lock(), "replay {} is done: nothing to do", planned.run.name)?;
+        show(format!("replay {} is done: nothing to do\n", planned.run.name).as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
     if planned.effects == Effects::All {
@@ -106,7 +96,7 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
         let requests = requests.map_err(anyhow::Error::msg)?;
         writeln!(std::io::stderr().lock(), "{requests} creation requests go out again, under their ids")?;
     }
-    let Planned { pipeline, run, effects, ranges, .. } = planned;
+    let Planned { pipeline, run, effects, ranges, files } = planned;
     let locks = backends::locks(settings, tables::identity(&dynamo).await?, run::writer(), &process.metrics)?;
     let ours = lock_out(locks.as_ref(), KIND, std::slice::from_ref(&pipeline), &process.stop).await?;
     let positions: u64 = ranges.iter().map(Range::len).sum();
@@ -118,10 +108,10 @@ pub async fn replay(global: &GlobalArgs, args: &ReplayArgs) -> Result<ExitCode, 
             dynamo: &dynamo,
             run: &run,
             begun: begin(&dynamo, &pipeline, &run).await?,
+            sources: if files.is_empty() { std::slice::from_ref(&pipeline) } else { &[] },
             purpose: Purpose::Repair(effects),
             ranges,
             rate: args.again.rate,
-            beats,
             locks: &ours,
         };
         work.execute(&process, feed).await

@@ -31,7 +31,8 @@ impl Coordinator {
         self.owned.values().for_each(|owned| loads[owned.worker] += 1);
         let worker = loads.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(worker, _)| worker);
         self.metrics.partitions.assigned(&self.group, &partition);
-        let owned = Owned::by(worker);
+        let begin = assignment.checkpoint.unwrap_or(assignment.log_start);
+        let owned = Owned::by(worker, begin.distance_to(assignment.log_end));
         let progress = owned.progress.clone();
         self.owned.insert(partition, owned);
         self.tell(worker, ToWorker::Assign { assignment, progress });

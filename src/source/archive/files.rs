@@ -256,6 +256,10 @@ impl Feed for ArchiveFiles {
 fn open(place: &Location, objects: &Objects) -> io::Result<(Box<dyn BufRead + Send>, String)> {
     Ok(match place {
         Location::Disk(path) => {
+            let about = std::fs::metadata(path)?;
+            if !about.is_file() {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            }
             let file = File::open(path)?;
             let about = file.metadata()?;
             let version = format!("{} bytes, {:?}", about.len(), about.modified()?);

@@ -137,11 +137,6 @@ impl Objects {
         Self { shared: Arc::new(Shared { config, client: OnceCell::new(), runtime: Handle::current(), stop }) }
     }
 
-    /// How long one step of reading may take: an object is found, and a part of it fetched.
-    pub fn step_max(&self) -> Duration {
-        2 * (PATIENCE + self.deadline(PART_BYTES) + PAUSE_MAX)
-    }
-
     /// How long an attempt may take that carries so much.
     pub(super) fn deadline(&self, body_bytes: u64) -> Duration {
         self.shared.config.call_deadline + Duration::from_secs(body_bytes / BYTES_A_SECOND_MIN)

@@ -133,10 +133,12 @@ impl Target {
             Self::File { out, unfinished, whole } => {
                 out.flush()?;
                 out.get_ref().sync_all()?;
-                if whole.try_exists()? {
-                    return Err(io::Error::other("it exists already"));
-                }
-                std::fs::rename(unfinished, &*whole)?;
+                // Not over what came meanwhile, as a rename would.
+                std::fs::hard_link(&*unfinished, &*whole).map_err(|error| match error.kind() {
+                    io::ErrorKind::AlreadyExists => io::Error::other("it exists already"),
+                    kind => io::Error::new(kind, format!("cannot be given its name by a hard link: {error}")),
+                })?;
+                std::fs::remove_file(&*unfinished)?;
                 // The name is the folder's.
                 let folder = whole.parent().filter(|folder| !folder.as_os_str().is_empty());
                 File::open(folder.unwrap_or(Path::new(".")))?.sync_all()

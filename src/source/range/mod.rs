@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -17,12 +17,14 @@ use crate::event::{PartitionRef, Position};
 use crate::source::{
     Answer, Assignment, Checkpoint, Provenance, RawBatch, RawMessage, Source, SourceError, SourceEvent, Survey,
 };
-use crate::telemetry::Heartbeat;
 
 /// Batches that wait to be taken.
 const BATCHES_MAX: usize = 4;
 /// How long the thread waits for orders where there is nothing to read.
 const IDLE: Duration = Duration::from_millis(20);
+
+/// How long [`read_all`] waits where nothing comes.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
 
 /// A bounded part of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,22 +104,16 @@ struct Rate {
 }
 
 impl RangeSource {
-    /// Reads these ranges, at most `per_second` messages a second. The thread touches `heartbeat` while it moves.
+    /// Reads these ranges, at most `per_second` messages a second.
     ///
     /// # Errors
     ///
     /// Where the system has no threads left.
-    pub fn start(
-        ranges: Vec<Range>,
-        feed: Box<dyn Feed>,
-        per_second: Option<NonZeroU32>,
-        heartbeat: Heartbeat,
-    ) -> std::io::Result<Self> {
+    pub fn start(ranges: Vec<Range>, feed: Box<dyn Feed>, per_second: Option<NonZeroU32>) -> std::io::Result<Self> {
         let (orders, wanted) = channel();
         let (sink, fed) = mpsc::channel(BATCHES_MAX);
-        let thread = std::thread::Builder::new()
-            .name("range-reader".to_owned())
-            .spawn(move || read(feed, &wanted, &sink, &heartbeat))?;
+        let thread =
+            std::thread::Builder::new().name("range-reader".to_owned()).spawn(move || read(feed, &wanted, &sink))?;
         let rate = per_second.map(|per_second| {
             let burst = NonZeroU32::new(per_second.get() / 10).unwrap_or(NonZeroU32::MIN);
             Rate { limiter: RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst)), burst }
@@ -203,24 +199,28 @@ pub fn read_all(
         feed.start(&range.partition, range.from.max(range.log_start));
     }
     let mut open = ranges.len();
+    let mut heard = Instant::now();
     while open > 0 {
+        if heard.elapsed() > SILENCE_MAX {
+            return Err(format!("nothing came for {SILENCE_MAX:?}: is what it reads from away?"));
+        }
         if stop.is_cancelled() {
             return Err("told to stop".to_owned());
         }
         match feed.next()? {
             Some(Fed::Batch(batch)) => batch.messages.iter().try_for_each(|message| take(&batch, message))?,
             Some(Fed::End(_)) => open -= 1,
-            None => {}
+            None => continue,
         }
+        heard = Instant::now();
     }
     Ok(())
 }
 
 /// Until nobody listens any more, or the feed cannot go on.
-fn read(mut feed: Box<dyn Feed>, orders: &Receiver<Order>, sink: &mpsc::Sender<Result<Fed, String>>, beat: &Heartbeat) {
+fn read(mut feed: Box<dyn Feed>, orders: &Receiver<Order>, sink: &mpsc::Sender<Result<Fed, String>>) {
     let mut wait = Duration::ZERO;
     loop {
-        beat.touch();
         match orders.recv_timeout(wait) {
             Ok(Order::Start(partition, after)) => feed.start(&partition, after),
             Ok(Order::Pause(partition, paused)) => feed.pause(&partition, paused),
