@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
-use super::{CheckArgs, EXIT_USAGE, GlobalArgs, backends, check_event, report, show, table};
+use super::{CheckArgs, EXIT_USAGE, GlobalArgs, backends, check_event, report, show, table, wrong};
 use crate::config::{self, Diagnostic, Effective, Fault, Settings, Severity};
 use crate::event::{Origin, Partition, Position};
 use crate::pipeline::{Delivery, Pipeline};
@@ -112,9 +112,13 @@ fn compile(global: &GlobalArgs, settings: Option<&Settings>) -> (Vec<Pipeline>, 
     (pipelines, found)
 }
 
-/// Shows what every pipeline that reads the topic makes of the event: 1 where one refuses it, or none reads it.
+/// Shows what every pipeline that reads the topic makes of the event: 1 where one refuses it, or none reads it; 2 where the file cannot
+/// be read.
 fn check_one(pipelines: &[Pipeline], event: &Path, topic: &str, args: &CheckArgs) -> Result<ExitCode, anyhow::Error> {
-    let value = read(event).with_context(|| format!("{} cannot be read", event.display()))?;
+    let value = match read(event) {
+        Ok(value) => value,
+        Err(error) => return wrong(format_args!("{}: {error}", event.display())),
+    };
     let partition =
         Partition { cluster: "check".into(), topic: topic.into(), topic_id: String::new(), epoch: 0, name: "0".into() };
     let origin = Origin { partition: Arc::new(partition), position: Position::Offset(0) };

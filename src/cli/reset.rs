@@ -227,6 +227,7 @@ fn rows(planned: &[Planned]) -> Vec<[String; 6]> {
         let what = match one.what {
             Move::Skip { from, to, .. } => format!("skips {} positions", from.distance_to(to)),
             Move::Checkpoint if !changes(one) => "stays".to_owned(),
+            Move::Checkpoint if one.to == one.ledger_end => "moves the checkpoint to the ledger's end".to_owned(),
             Move::Checkpoint => format!("makes sure of {} positions again", one.to.distance_to(one.ledger_end)),
         };
         [

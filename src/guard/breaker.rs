@@ -278,6 +278,13 @@ mod tests {
     }
 
     #[test]
+    fn a_cancelled_call_is_no_failure() {
+        let breaker = Breaker::new(SETTINGS);
+        (0..10).for_each(|_| drop(breaker.permit().unwrap()));
+        assert_eq!(breaker.state(), BreakerState::Closed);
+    }
+
+    #[test]
     fn an_outage_that_nobody_waits_for_is_not_told_for_ever() {
         let now = Instant::now();
         let breaker = opened(now);

@@ -15,11 +15,15 @@ impl Fills {
     /// The most bytes that a range of offsets has in its stored form.
     const RANGE_BYTES: usize = 42;
 
-    /// Adds an origin; one that is there already is there once.
-    pub fn push(&mut self, origin: &Origin) {
-        if let Some(offset) = origin.position.offset() {
-            self.push_range(origin.partition.key(), offset, offset);
+    /// Adds an origin; false where it is there already.
+    pub fn push(&mut self, origin: &Origin) -> bool {
+        let Some(offset) = origin.position.offset() else { return false };
+        let key = origin.partition.key();
+        let anew = !self.holds(&key, origin.position);
+        if anew {
+            self.push_range(key, offset, offset);
         }
+        anew
     }
 
     /// Adds all that another holds.

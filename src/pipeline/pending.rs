@@ -90,8 +90,12 @@ impl Pending {
         let mut outcomes = self.outcomes.prefix(Entry::OUTCOME_BYTES_MAX);
         let mut to = Position::before_offset(self.from.next_offset() + outcomes.len());
         let mut fills = Fills::default();
+        // An archive may hold an origin twice: its records count once.
+        let mut again: Vec<Position> = Vec::new();
         for (position, origin) in self.fills.iter().take_while(|(position, _)| *position <= to) {
-            fills.push(origin);
+            if !fills.push(origin) {
+                again.push(*position);
+            }
             if fills.is_over(Entry::FILL_BYTES_MAX) {
                 to = *position;
                 outcomes = outcomes.first(self.from.distance_to(to));
@@ -100,7 +104,9 @@ impl Pending {
         }
         let mut records = SetDigest::default();
         let mut record_count = 0;
-        for (_, digest) in self.digests.iter().take_while(|(position, _)| *position <= to) {
+        let counts = |position: &Position| again.binary_search(position).is_err();
+        let digests = self.digests.iter().take_while(|(position, _)| *position <= to);
+        for (_, digest) in digests.filter(|(position, _)| counts(position)) {
             records.add(digest);
             record_count += 1;
         }
@@ -184,6 +190,22 @@ mod tests {
         assert!(pending.is_full());
         pending.attested_to(pending.portion().to);
         assert!(!pending.is_full() && pending.is_empty());
+    }
+
+    #[test]
+    fn records_of_one_origin_are_counted_once_in_an_entry() {
+        let partition = crate::event::Partition { topic: "t".into(), name: "0".into(), ..Default::default() };
+        let partition = std::sync::Arc::new(partition);
+        let mut pending = Pending::new(Position::Begin);
+        for (at_line, offset) in [(0, 7), (1, 8), (2, 7)] {
+            pending.push(at(at_line), Outcome::Recorded);
+            pending.push_digest(at(at_line), Digest::of(&[offset as u8]));
+            pending.push_fill(at(at_line), Origin { partition: partition.clone(), position: at(offset) });
+        }
+        let both = pending.portion();
+        assert_eq!((both.record_count, both.outcomes.text().as_str()), (2, "r3"));
+        pending.attested_to(at(1));
+        assert_eq!(pending.portion().record_count, 1, "in another entry it counts again");
     }
 
     proptest! {

@@ -19,12 +19,15 @@ pub(super) struct Progress {
     run: String,
     total: u64,
     done_before: u64,
+    /// What the process had attested for another run before.
+    others: u64,
     metrics: Arc<Metrics>,
 }
 
 impl Progress {
     pub(super) fn new(run: &RunItem, total: u64, done_before: u64, metrics: Arc<Metrics>) -> Self {
-        Self { kind: run.kind.clone(), run: run.name.clone(), total, done_before, metrics }
+        let others = metrics.summary().attested;
+        Self { kind: run.kind.clone(), run: run.name.clone(), total, done_before, others, metrics }
     }
 
     /// Tells it to standard error until dropped.
@@ -37,8 +40,9 @@ impl Progress {
             // Nobody scrapes a run: what it observes would pile up.
             self.metrics.upkeep();
             let summary = self.metrics.summary();
-            let done = self.done_before + summary.attested;
-            let rate = summary.attested as f64 / since.elapsed().as_secs_f64().max(0.001);
+            let attested = summary.attested - self.others;
+            let done = self.done_before + attested;
+            let rate = attested as f64 / since.elapsed().as_secs_f64().max(0.001);
             let dead: u64 = summary.dead_lettered.values().sum();
             let mut err = std::io::stderr().lock();
             // Where standard error is gone nobody watches.
