@@ -126,8 +126,23 @@ MUTATIONS = {
     ),
     "a corrected event conflicts with what it corrects": (
         "src/pipeline/protocol.rs",
-        " && !corrects.contains(&standing.content_digest) {",
-        " {",
+        " || corrects.contains(&standing.content_digest);",
+        ";",
+    ),
+    "a corrected event comes again uncorrected and conflicts": (
+        "src/pipeline/protocol.rs",
+        "    if !same && standing.corrects.as_ref() == Some(content_digest) {",
+        "    if false {",
+    ),
+    "a partition that is stuck stops the others": (
+        "src/engine/coordinator.rs",
+        "let may_hold_more = owned.bytes == 0 || (room",
+        "let may_hold_more = (room",
+    ),
+    "a poisoned lane keeps what it will not begin": (
+        "src/engine/lane.rs",
+        "                freed = intake.close();\n",
+        "",
     ),
     "a run is taken over and its chains are not sealed": (
         "src/ledger/fence.rs",
