@@ -160,9 +160,11 @@ pub(super) async fn blocking<V: Send + 'static>(
     group: &Arc<GroupPlace>,
     ask: impl FnOnce(&GroupPlace) -> Result<V, String> + Send + 'static,
 ) -> anyhow::Result<V> {
-    let group = group.clone();
+    let (place, group) = (group, group.clone());
     let asked = tokio::task::spawn_blocking(move || ask(&group));
     let answer = tokio::time::timeout(CLUSTER_DEADLINE, asked).await;
-    let answer = answer.context("the cluster does not answer")?.context("the question broke off")?;
-    answer.map_err(anyhow::Error::msg)
+    let answer = answer.context("it does not answer").and_then(|answer| answer.context("the question broke off"));
+    answer
+        .and_then(|answer| answer.map_err(anyhow::Error::msg))
+        .with_context(|| format!("the cluster at {}", place.brokers()))
 }

@@ -20,8 +20,8 @@ const REASON_CHARS_MAX: usize = 500;
 /// No line of a file of heads is longer.
 const HEAD_BYTES_MAX: u64 = 64 * 1024;
 
-/// A chain grows by no more while a scan goes on, nor does a lineage have more epochs.
-const PASSED_BY_MAX: usize = 1000;
+/// Items of one page that are looked up by themselves.
+const PAGE: usize = 500;
 
 /// Audits the tables. Exit code 1 where anything is wrong.
 pub async fn verify(global: &GlobalArgs, args: &VerifyArgs) -> Result<ExitCode, anyhow::Error> {
@@ -85,9 +85,18 @@ async fn audit(dynamo: &Dynamo, args: &VerifyArgs, mut chains: Chains) -> anyhow
     .await?;
     // What was written while the scan went on may stand where it had passed; what that says may ask for more.
     for _ in 0..2 {
-        for (key, above) in chains.passed_by() {
-            let page = again(|| dynamo.kept_items(&key, above, PASSED_BY_MAX)).await?;
-            page.into_iter().for_each(|(_, kept)| chains.add(kept));
+        for (key, mut above) in chains.passed_by() {
+            loop {
+                let page = again(|| dynamo.kept_items(&key, above, PAGE)).await?;
+                let whole = page.len() < PAGE;
+                let last = page.iter().rev().find_map(|(from, _)| *from);
+                page.into_iter().for_each(|(_, kept)| chains.add(kept));
+                // Epochs have no positions; a lineage does not have more than a page of them.
+                if whole || last.is_none() {
+                    break;
+                }
+                above = last;
+            }
         }
     }
     let mut audit = chains.check();

@@ -73,3 +73,16 @@ pub trait DedupeStore: Send + Sync {
     /// Remembers these for the configured time.
     fn remember<'a>(&'a self, done: &'a [(IdentityHash, Known)]) -> BoxFuture<'a, Result<(), DedupeError>>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_route_has_done_says_nothing_of_another() {
+        let of = IdentityHash::of;
+        assert_eq!(of("source|1", "revision"), of("source|1", "revision"));
+        assert_ne!(of("source|1", "revision"), of("source|1", "another"));
+        assert_ne!(of("source|1", "revision"), of("source|1r", "evision"));
+    }
+}

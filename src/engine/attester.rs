@@ -43,13 +43,22 @@ impl Attester {
         let mut tick = tokio::time::interval(self.interval);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let again = self.ask_again_at();
             tokio::select! {
                 biased;
                 _ = tick.tick() => {}
                 () = self.now.notified() => {}
+                () = tokio::time::sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
             }
             self.round().await;
         }
+    }
+
+    /// When the first of the lanes in trouble may be tried again, if any has something to attest.
+    fn ask_again_at(&self) -> Option<Instant> {
+        let lanes = self.lanes.borrow();
+        let waiting = lanes.values().filter(|lane| !lane.pending.borrow().is_empty());
+        waiting.filter_map(|lane| lane.trouble.borrow().until).min()
     }
 
     /// One append for each lane that has something to attest and does not wait for its ledger.

@@ -33,7 +33,7 @@ const BEAT: Duration = Duration::from_secs(1);
 pub struct Limits {
     /// Bytes of one partition between read and settled; above, the partition is paused.
     pub lane_bytes_max: usize,
-    /// The same over all partitions; above, each partition that delivers is paused until it holds nothing.
+    /// The same over all partitions; above, each partition that delivers is paused, until half of it is free or it holds nothing.
     pub memory_bytes_max: usize,
     /// From the order to end until lanes are given up.
     pub drain_deadline: Duration,

@@ -71,7 +71,8 @@ pub(super) struct Lane {
 pub(super) struct Trouble {
     backoff: Backoff,
     refused: u32,
-    until: Option<Instant>,
+    /// It is not asked before.
+    pub until: Option<Instant>,
 }
 
 impl Trouble {

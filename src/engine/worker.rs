@@ -97,7 +97,7 @@ pub(super) enum FromWorker {
         /// What for.
         poisoned: Poisoned,
     },
-    /// Bytes of a batch that was settled.
+    /// Bytes that are not held any more: of a batch that was settled, or is let go of.
     Freed {
         /// Whose.
         partition: PartitionRef,

@@ -199,6 +199,11 @@ impl Dynamo {
         Ok(items.into_iter().map(kept).collect())
     }
 
+    /// The last items of a chain, the last one first; `None` for one with a value of a foreign kind.
+    pub(super) async fn last_items(&self, key: &str, limit: usize) -> Result<Vec<Option<Item>>, Retry> {
+        Ok(self.query_unchecked(of_chain(key, None, true, limit)).await?)
+    }
+
     pub(super) async fn ledger_items(
         &self,
         key: &str,

@@ -103,7 +103,7 @@ impl Dynamo {
     ///
     /// Where it is unknown how far it got; asked again, it does the rest.
     pub async fn leave_behind(&self, chain: &Chain, writer: &str) -> Result<bool, Retry> {
-        let opening = self.standing_of(chain).await?;
+        let opening = self.unmarked_opening_of(chain).await?;
         if opening.epoch != chain.epoch {
             return Ok(false);
         }
@@ -116,7 +116,7 @@ impl Dynamo {
     /// Seals a chain, and tells where it ends; `None` where it has gone on in another epoch.
     async fn seal(&self, chain: &Chain, begin: Position, writer: &str) -> Result<Option<ChainEnd>, Retry> {
         for _ in 0..TRIES {
-            let opening = self.standing_of(chain).await?;
+            let opening = self.unmarked_opening_of(chain).await?;
             if opening.epoch != chain.epoch {
                 return Ok(None);
             }

@@ -21,21 +21,24 @@ const LOOKED_AT: usize = 3;
 impl Dynamo {
     /// How the chain's latest epoch stands, marks included.
     pub(super) async fn opening_of(&self, chain: &Chain) -> Result<Opening, Retry> {
-        let opening = self.standing_of(chain).await?;
-        let key = Chain { epoch: opening.epoch, ..chain.clone() }.key();
-        let mark = self.ledger_items(&format!("{BROKEN}{key}"), None, false, 1).await?.into_iter().next();
-        Ok(match mark {
-            Some(mark) => {
-                let text = |name: &str| mark.get(name).and_then(Value::text).unwrap_or_default().to_owned();
-                let broken = Some(format!("marked as broken at {}: {}", text("created_at"), text("reason")));
-                Opening { end: None, broken, ..opening }
-            }
-            None => opening,
-        })
+        let (chain, begin) = self.latest_of(chain).await?;
+        let mark = self.ledger_items(&format!("{BROKEN}{}", chain.key()), None, false, 1).await?.into_iter().next();
+        if let Some(mark) = mark {
+            let text = |name: &str| mark.get(name).and_then(Value::text).unwrap_or_default().to_owned();
+            let broken = Some(format!("marked as broken at {}: {}", text("created_at"), text("reason")));
+            return Ok(Opening { epoch: chain.epoch, begin, end: None, broken });
+        }
+        self.by_its_entries(&chain, begin).await
     }
 
-    /// The same by its last entries alone, whatever it was marked as.
-    pub(super) async fn standing_of(&self, chain: &Chain) -> Result<Opening, Retry> {
+    /// The same, whatever it was marked as.
+    pub(super) async fn unmarked_opening_of(&self, chain: &Chain) -> Result<Opening, Retry> {
+        let (chain, begin) = self.latest_of(chain).await?;
+        self.by_its_entries(&chain, begin).await
+    }
+
+    /// The chain of the latest epoch, and where that was ordered to begin.
+    async fn latest_of(&self, chain: &Chain) -> Result<(Chain, Option<Position>), Retry> {
         let key = format!("{EPOCH}{}", chain.lineage());
         let item = self.ledger_items(&key, None, true, 1).await?.into_iter().next();
         let epoch = match &item {
@@ -43,16 +46,26 @@ impl Dynamo {
             None => None,
         };
         let chain = Chain { epoch: epoch.as_ref().map_or(0, |epoch| epoch.number), ..chain.clone() };
-        let begin = epoch.map(|epoch| epoch.begin);
+        Ok((chain, epoch.map(|epoch| epoch.begin)))
+    }
+
+    /// Whether the last entries hang together, and where they end.
+    async fn by_its_entries(&self, chain: &Chain, begin: Option<Position>) -> Result<Opening, Retry> {
         let key = chain.key();
-        let items = self.ledger_items(&key, None, true, LOOKED_AT).await?;
-        let (seal, items) = split_seal(&key, &items)?;
+        let broken = |what: String| Opening { epoch: chain.epoch, begin, end: None, broken: Some(what) };
+        let items: Option<Vec<Item>> = self.last_items(&key, LOOKED_AT).await?.into_iter().collect();
+        let Some(items) = items else {
+            return Ok(broken("one of its last entries has a value of a foreign kind".to_owned()));
+        };
+        let (seal, items) = match split_seal(&key, &items) {
+            Ok(split) => split,
+            Err(what) => return Ok(broken(what.detail)),
+        };
         let sealed_by = seal.as_ref().map(|seal| seal.writer.clone());
         let mut end = None;
         // From the last one down: what the entry above says of where it begins, and of the digest before it.
         let mut above: Option<Entry> = None;
         for item in items {
-            let broken = |what: String| Opening { epoch: chain.epoch, begin, end: None, broken: Some(what) };
             let (entry, digest) = match read(item) {
                 Ok(read) => read,
                 Err(what) => return Ok(broken(format!("one of its last entries cannot be read: {what}"))),

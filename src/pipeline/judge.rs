@@ -149,6 +149,10 @@ fn take_verdict(parts: &Parts, item: &mut Item, standing: Standing, tally: &mut 
             Fate::Live { mapped, standing, own: true, repeated, written: false }
         }
         Verdict::Duplicate => Fate::Live { mapped, standing, own: false, repeated: false, written: false },
+        // A letter stays open for the run that corrects it: that one applies what is to be applied.
+        Verdict::Corrected if item.carried.is_some() && standing.origin == item.origin_text => {
+            Fate::Settled(Outcome::Skipped)
+        }
         Verdict::Corrected => Fate::Settled(Outcome::Duplicate),
         Verdict::Conflict => {
             tally.conflicts += 1;

@@ -113,9 +113,6 @@ impl From<EffectsArg> for Effects {
     }
 }
 
-/// How often an event is tried, where nothing else is said.
-pub const ATTEMPTS_MAX: u32 = 5;
-
 /// Arguments of `redrive`.
 #[derive(Clone, Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -129,9 +126,9 @@ pub struct RedriveArgs {
     /// Corrected events, one a line: {"origin": "...", "value": ...}; only these letters are redriven
     #[arg(long, value_name = "FILE")]
     pub corrected: Option<PathBuf>,
-    /// Letters that were tried so often stay where they are
-    #[arg(long, value_name = "N", default_value_t = ATTEMPTS_MAX)]
-    pub attempts_max: u32,
+    /// Letters that were tried so often (5 times by default) stay where they are
+    #[arg(long, value_name = "N")]
+    pub attempts_max: Option<u32>,
     /// Do it; without, only what would be done is shown
     #[arg(long)]
     pub execute: bool,

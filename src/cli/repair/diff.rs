@@ -137,7 +137,7 @@ impl Differences {
                 Verdict::Recorded { .. } => self.present += 1,
                 Verdict::Duplicate => self.duplicate += 1,
                 Verdict::Corrected => {
-                    self.present += 1;
+                    self.duplicate += 1;
                     settled.push(index);
                 }
                 Verdict::Conflict => {

@@ -32,6 +32,8 @@ pub(super) struct Found {
     pub(super) letters: Vec<Letter>,
     /// How many messages are no letters, and the first of them, with the reason.
     pub(super) strangers: (u64, Option<(Place, String)>),
+    /// How many are of this pipeline in another group, and that group.
+    pub(super) elsewhere: (u64, Option<String>),
 }
 
 /// What is settled already.
@@ -68,6 +70,7 @@ pub(super) fn look(
     let mut newest: HashMap<Digest, (u32, Place)> = HashMap::new();
     let mut chosen: BTreeMap<Place, Letter> = BTreeMap::new();
     let mut strangers: (u64, Option<(Place, String)>) = (0, None);
+    let mut elsewhere: (u64, Option<String>) = (0, None);
     let mut weigh = |batch: &RawBatch, message: &RawMessage| {
         let Some(place) = place(batch, message) else { return };
         let head = match head(batch, message) {
@@ -78,7 +81,12 @@ pub(super) fn look(
                 return;
             }
         };
-        if (head.group.as_str(), head.pipeline.as_str()) != (group, pipeline) {
+        if head.pipeline != pipeline {
+            return;
+        }
+        if head.group != group {
+            elsewhere.0 += 1;
+            elsewhere.1.get_or_insert(head.group);
             return;
         }
         let of = Digest::of(head.origin.text().as_bytes());
@@ -101,7 +109,7 @@ pub(super) fn look(
         weigh(batch, message);
         Ok(())
     })?;
-    Ok(Found { letters: chosen.into_values().collect(), strangers })
+    Ok(Found { letters: chosen.into_values().collect(), strangers, elsewhere })
 }
 
 /// Where a message of the dead-letter topic stands.

@@ -88,6 +88,10 @@ async fn list(global: &GlobalArgs, filter: &LetterFilter, as_json: bool) -> anyh
 
 /// Names what the topic holds beside letters, such as letters of a later format: nothing can be done with it.
 pub(super) fn say_strangers(found: &Found) -> std::io::Result<()> {
+    if let (count, Some(group)) = &found.elsewhere {
+        let what = "letters of a pipeline of this name were written by another group and are left alone";
+        writeln!(std::io::stderr().lock(), "{count} {what}: {group}")?;
+    }
     let (count, Some(((partition, offset), why))) = &found.strangers else { return Ok(()) };
     writeln!(
         std::io::stderr().lock(),

@@ -14,7 +14,7 @@ use crate::pipeline::Pipeline;
 use crate::source::range::Range;
 use crate::store::dynamodb::Dynamo;
 
-use super::args::{ATTEMPTS_MAX, LetterFilter, RedriveArgs};
+use super::args::{LetterFilter, RedriveArgs};
 use super::corrections::Corrections;
 use super::letters::{Found, Place, Selection};
 use super::list::{say_strangers, shown};
@@ -22,9 +22,14 @@ use super::redrive::{KIND, resolved, search, whole_topic};
 use super::spec::RangeSpec;
 use super::{as_they_stand, find_run};
 
+/// How often an event is tried, where nothing else is said.
+const ATTEMPTS_MAX: u32 = 5;
+
 /// What a redrive was told, as it stands in the ledger table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Spec {
+    /// Those that were to be looked at, by name: no others are when it is taken up.
+    pipelines: Vec<String>,
     filter: FilterSpec,
     attempts_max: u32,
     /// The digest of the file of corrected events; empty without one.
@@ -89,6 +94,11 @@ pub(super) struct Planned {
     pub(super) selection: Selection,
 }
 
+/// Whether a run on record has anything of the dead-letter topic.
+pub(super) fn has_ranges(run: &RunItem) -> bool {
+    serde_json::from_str::<Spec>(&run.spec).is_ok_and(|spec| !spec.ranges.is_empty())
+}
+
 impl Planned {
     /// Whether no letter is to be tried.
     pub(super) fn is_empty(&self) -> bool {
@@ -98,6 +108,7 @@ impl Planned {
 
 /// What a redrive is told, as given or as it stands on record.
 struct Told {
+    pipelines: Vec<String>,
     filter: FilterSpec,
     attempts_max: u32,
     /// Whether it was begun before.
@@ -127,14 +138,18 @@ impl Planning<'_> {
                 None => None,
             });
         }
-        let told = match self.told(runs.iter().flatten())? {
+        let told = match self.told(pipelines, runs.iter().flatten())? {
             Ok(told) => told,
             Err(what) => return Ok(Err(what)),
         };
         // Shared by the pipelines.
         let mut left = told.filter.count.unwrap_or(u64::MAX);
         let mut planned = Vec::with_capacity(pipelines.len());
-        for (pipeline, run) in pipelines.iter().zip(runs).filter(|(_, run)| run.as_ref().is_none_or(|run| !run.done)) {
+        for (pipeline, run) in pipelines.iter().zip(runs) {
+            let done = run.as_ref().is_some_and(|run| run.done);
+            if done || !told.pipelines.iter().any(|name| name == pipeline.name()) {
+                continue;
+            }
             planned.push(self.one(&told, run, pipeline, &mut left).await?);
         }
         let named: HashSet<&String> = planned.iter().flat_map(|one| one.selection.corrected.keys()).collect();
@@ -157,29 +172,39 @@ impl Planning<'_> {
     }
 
     /// What the redrive is told: what it was begun with, in whichever pipeline that is on record. The inner error is the user's.
-    fn told<'a>(&self, mut runs: impl Iterator<Item = &'a RunItem>) -> anyhow::Result<Result<Told, String>> {
+    fn told<'a>(
+        &self,
+        pipelines: &[Arc<Pipeline>],
+        mut runs: impl Iterator<Item = &'a RunItem>,
+    ) -> anyhow::Result<Result<Told, String>> {
         let Self { args, name, corrections, .. } = *self;
         let given = FilterSpec::from(&args.filter);
+        let pipelines = pipelines.iter().map(|pipeline| pipeline.name().to_owned()).collect();
         let Some(run) = runs.next() else {
             if args.again.run.is_some() && args.filter == LetterFilter::default() && corrections.digest.is_empty() {
                 return Ok(Err(format!(
                     "no redrive {name} was begun: to begin it, say of which letters (such as --reason), or leave --run out"
                 )));
             }
-            return Ok(Ok(Told { filter: given, attempts_max: args.attempts_max, begun: false }));
+            return Ok(Ok(Told {
+                pipelines,
+                filter: given,
+                attempts_max: args.attempts_max.unwrap_or(ATTEMPTS_MAX),
+                begun: false,
+            }));
         };
         let spec: Spec = serde_json::from_str(&run.spec)?;
         if args.filter != LetterFilter::default() && given != spec.filter {
             return Ok(Err(format!("redrive {name} was begun with other filters: leave them out, or begin a new run")));
         }
-        if ![spec.attempts_max, ATTEMPTS_MAX].contains(&args.attempts_max) {
+        if args.attempts_max.is_some_and(|most| most != spec.attempts_max) {
             let most = spec.attempts_max;
             return Ok(Err(format!("redrive {name} was begun with --attempts-max {most}: leave it out")));
         }
         if corrections.digest != spec.corrected {
             return Ok(Err(format!("redrive {name} was begun with another --corrected file, or none: give that one")));
         }
-        Ok(Ok(Told { filter: spec.filter, attempts_max: spec.attempts_max, begun: true }))
+        Ok(Ok(Told { pipelines: spec.pipelines, filter: spec.filter, attempts_max: spec.attempts_max, begun: true }))
     }
 
     /// One pipeline's part, of a run that stands on record or of a new one.
@@ -243,6 +268,7 @@ impl Planning<'_> {
                     ranges.clear();
                 }
                 let spec = Spec {
+                    pipelines: told.pipelines.clone(),
                     filter: told.filter.clone(),
                     attempts_max: told.attempts_max,
                     corrected: corrections.digest.clone(),

@@ -11,7 +11,7 @@ use crate::cli::run::Process;
 use crate::cli::{EXIT_USAGE, GlobalArgs, backends, check, run, show, wrong};
 use crate::config::Settings;
 use crate::event::Position;
-use crate::ledger::{Chain, Fills, Ledger as _};
+use crate::ledger::{Chain, Fills, Ledger as _, RunItem};
 use crate::lock::Lock;
 use crate::pipeline::Pipeline;
 use crate::pipeline::protocol::{Effects, Purpose};
@@ -22,8 +22,8 @@ use crate::store::dynamodb::{Dynamo, tables};
 use super::args::{LetterFilter, RedriveArgs};
 use super::corrections::Corrections;
 use super::letters::{Found, Letters, Resolved, look};
-use super::plan::{Planned, Planning};
-use super::{Work, begin, lock_out, name_of, overtaken, say_unfinished, unlock};
+use super::plan::{Planned, Planning, has_ranges};
+use super::{Begun, Work, begin, lock_out, name_of, overtaken, say_unfinished, unlock};
 
 /// The kind of these runs.
 pub(super) const KIND: &str = "redrive";
@@ -100,6 +100,9 @@ async fn execute(
     for one in planned {
         let how = begin(dynamo, &one.pipeline, &one.run).await?;
         begun.push((one, how));
+    }
+    for (one, _) in begun.iter().filter(|(one, how)| one.is_empty() && *how != Begun::Done) {
+        again(|| dynamo.end_run(one.pipeline.group(), &one.run)).await?;
     }
     for (Planned { pipeline, run, ranges, selection, .. }, begun) in
         begun.into_iter().filter(|(one, _)| !one.is_empty())
@@ -188,9 +191,10 @@ pub(super) async fn resolved(
     let group = pipeline.group();
     let mut filled = Fills::default();
     let runs = again(|| dynamo.runs(group)).await?;
-    for run in
-        runs.iter().filter(|run| run.kind == KIND && run.pipeline == pipeline.name() && Some(run.name.as_str()) != but)
-    {
+    let earlier = |run: &&RunItem| {
+        run.kind == KIND && run.pipeline == pipeline.name() && Some(run.name.as_str()) != but && has_ranges(run)
+    };
+    for run in runs.iter().filter(earlier) {
         let ledger_group: Arc<str> = run.ledger_group(group).into();
         for range in ranges {
             let first = Chain { group: ledger_group.clone(), partition: range.partition.clone(), epoch: 0 };

@@ -59,7 +59,12 @@ impl ArchiveWriter {
                 path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
                 // Another process may be at the same file.
                 let unfinished = path.with_added_extension(format!("{}.part", std::process::id()));
-                Target::File { out: BufWriter::new(File::create(&unfinished)?), unfinished, whole: path.clone() }
+                // What an earlier process of this number left may be another name of a file that is whole.
+                match std::fs::remove_file(&unfinished) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    Ok(()) | Err(_) => {}
+                }
+                Target::File { out: BufWriter::new(File::create_new(&unfinished)?), unfinished, whole: path.clone() }
             }
             Location::S3(name) => Target::Object(Upload::new(objects.clone(), name.clone())),
         };
@@ -122,6 +127,17 @@ impl Write for ArchiveWriter {
     }
 }
 
+/// Gives a file its name, not over one that came meanwhile: as a rename would. Some file systems have no hard links; there, of two
+/// that come at the same moment, the later one stands.
+fn give_name(unfinished: &Path, whole: &Path) -> io::Result<()> {
+    match std::fs::hard_link(unfinished, whole) {
+        Ok(()) => std::fs::remove_file(unfinished),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(io::Error::other("it exists already")),
+        Err(_) if !whole.try_exists()? => std::fs::rename(unfinished, whole),
+        Err(error) => Err(error),
+    }
+}
+
 enum Target {
     File { out: BufWriter<File>, unfinished: PathBuf, whole: PathBuf },
     Object(Upload),
@@ -133,12 +149,7 @@ impl Target {
             Self::File { out, unfinished, whole } => {
                 out.flush()?;
                 out.get_ref().sync_all()?;
-                // Not over what came meanwhile, as a rename would.
-                std::fs::hard_link(&*unfinished, &*whole).map_err(|error| match error.kind() {
-                    io::ErrorKind::AlreadyExists => io::Error::other("it exists already"),
-                    kind => io::Error::new(kind, format!("cannot be given its name by a hard link: {error}")),
-                })?;
-                std::fs::remove_file(&*unfinished)?;
+                give_name(unfinished, whole)?;
                 // The name is the folder's.
                 let folder = whole.parent().filter(|folder| !folder.as_os_str().is_empty());
                 File::open(folder.unwrap_or(Path::new(".")))?.sync_all()

@@ -33,6 +33,7 @@ pub struct Place {
 pub struct GroupPlace {
     consumer: BaseConsumer<Context>,
     cluster: Cluster,
+    brokers: String,
 }
 
 impl GroupPlace {
@@ -46,7 +47,12 @@ impl GroupPlace {
         config.set("group.id", group).set("enable.auto.commit", "false");
         let consumer = BaseConsumer::from_config_and_context(&config, Context::new(connection))
             .map_err(|error| super::setting_fault(&error))?;
-        Ok(Self { consumer, cluster: Cluster::new(epochs) })
+        Ok(Self { consumer, cluster: Cluster::new(epochs), brokers: connection.bootstrap_servers.clone() })
+    }
+
+    /// Where the cluster is, as configured.
+    pub fn brokers(&self) -> &str {
+        &self.brokers
     }
 
     /// The numbers of the topic's partitions.

@@ -1,6 +1,7 @@
 //! Bounded parts of a topic's partitions, read outside of any group.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ffi::CString;
 use std::time::{Duration, Instant};
 
 use rdkafka::Message as _;
@@ -12,12 +13,17 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use super::context::Context;
 use super::faults::{Fault, classify};
 use super::lists::{list_of, offset_of};
-use super::lookup::{CALL, watermarks};
+use super::lookup::watermarks;
+use super::native;
 use super::slot::{BatchLimits, Open};
 use super::{GroupProtocol, KafkaSourceConfig, setting_fault};
 use crate::event::{Partition, PartitionRef, Position};
 use crate::source::range::{Fed, Feed, Range};
 
+/// Between two questions to leaders.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long librdkafka may take to fetch from elsewhere.
+const SEEK: Duration = Duration::from_secs(1);
 /// The longest that one call reads.
 const TURN: Duration = Duration::from_millis(100);
 
@@ -28,6 +34,8 @@ struct Reading {
     /// The last message's position, or where the reading began.
     at: Position,
     end: End,
+    /// The leader is not asked before.
+    ask_after: Instant,
     open: Open,
 }
 
@@ -40,7 +48,7 @@ enum End {
     Unseen,
     /// One was told: the leader has to say where the log ends.
     Told,
-    /// The leader's log reaches the range's end, and is fetched anew since: an end that is told now is one.
+    /// The leader's log reaches the range's end, and is fetched anew since: an end that is told now is one, where the fetch says so, too.
     Confirming,
 }
 
@@ -104,8 +112,12 @@ impl KafkaRanges {
         match classify(error) {
             Fault::End => {
                 let KafkaError::PartitionEOF(number) = error else { return Ok(()) };
+                let name = CString::new(topic.as_str()).unwrap_or_default();
+                let known = native::cached_watermarks(self.consumer.client(), &name, *number);
+                let high = known
+                    .map_or(Position::Begin, |(_, high)| Position::before_offset(u64::try_from(high).unwrap_or(0)));
                 match self.reading.get_mut(number) {
-                    Some(Reading { end: End::Confirming, .. }) => self.end(*number),
+                    Some(reading) if reading.end == End::Confirming && high >= reading.to => self.end(*number),
                     Some(reading) => reading.end = End::Told,
                     None => {}
                 }
@@ -125,27 +137,29 @@ impl KafkaRanges {
         }
     }
 
-    /// Asks the leader of each partition of which an end was told.
-    fn confirm_ends(&mut self) -> Result<(), String> {
+    /// Asks the leader of a partition of which an end was told: one in a call, since it may have none, and blocks then.
+    fn confirm_end(&mut self) -> Result<(), String> {
         let topic = &self.topic;
-        for (number, reading) in self.reading.iter_mut().filter(|(_, reading)| reading.end == End::Told) {
-            let high = match watermarks(&self.consumer, topic, *number) {
-                Ok((_, high)) => high,
-                Err(why) => {
-                    tracing::warn!(topic, "where the log ends is not known, trying again: {why}");
-                    continue;
-                }
-            };
-            if Position::before_offset(high) < reading.to {
-                return Err(format!(
-                    "topic {topic}/{number} ends at offset {high}, below what was to be read: it was cut"
-                ));
+        let told = self.reading.iter_mut().filter(|(_, reading)| reading.end == End::Told);
+        let Some((number, reading)) = told.min_by_key(|(_, reading)| reading.ask_after) else { return Ok(()) };
+        if reading.ask_after > Instant::now() {
+            return Ok(());
+        }
+        let asked = watermarks(&self.consumer, topic, *number);
+        reading.ask_after = Instant::now() + PAUSE;
+        let high = match asked {
+            Ok((_, high)) => high,
+            Err(why) => {
+                tracing::warn!(topic, "where the log ends is not known, trying again: {why}");
+                return Ok(());
             }
-            let at = offset_of(reading.at.next_offset());
-            match self.consumer.seek(topic, *number, at, CALL) {
-                Ok(()) => reading.end = End::Confirming,
-                Err(error) => tracing::warn!(topic, "the log cannot be fetched anew, trying again: {error}"),
-            }
+        };
+        if Position::before_offset(high) < reading.to {
+            return Err(format!("topic {topic}/{number} ends at offset {high}, below what was to be read: it was cut"));
+        }
+        match self.consumer.seek(topic, *number, offset_of(reading.at.next_offset()), SEEK) {
+            Ok(()) => reading.end = End::Confirming,
+            Err(error) => tracing::warn!(topic, "the log cannot be fetched anew, trying again: {error}"),
         }
         Ok(())
     }
@@ -165,8 +179,14 @@ impl Feed for KafkaRanges {
             self.ready.push_back(Fed::End(partition.clone()));
             return;
         }
-        let reading =
-            Reading { partition: partition.clone(), to: range.to, at: after, end: End::Unseen, open: Open::default() };
+        let reading = Reading {
+            partition: partition.clone(),
+            to: range.to,
+            at: after,
+            end: End::Unseen,
+            ask_after: Instant::now(),
+            open: Open::default(),
+        };
         self.reading.insert(number, reading);
         let list = list_of([(&(self.topic.clone(), number), offset_of(after.next_offset()))]);
         self.expect("assign", self.consumer.incremental_assign(&list));
@@ -182,7 +202,7 @@ impl Feed for KafkaRanges {
     }
 
     fn next(&mut self) -> Result<Option<Fed>, String> {
-        self.confirm_ends()?;
+        self.confirm_end()?;
         let until = Instant::now() + TURN;
         while self.ready.is_empty() && Instant::now() < until {
             let mut full = None;
