@@ -114,8 +114,7 @@ impl KafkaRanges {
                 let KafkaError::PartitionEOF(number) = error else { return Ok(()) };
                 let name = CString::new(topic.as_str()).unwrap_or_default();
                 let known = native::cached_watermarks(self.consumer.client(), &name, *number);
-                let high = known
-                    .map_or(Position::Begin, |(_, high)| Position::before_offset(u64::try_from(high).unwrap_or(0)));
+                let high = known.map_or(Position::Begin, |(_, high)| Position::before_offset(high));
                 match self.reading.get_mut(number) {
                     Some(reading) if reading.end == End::Confirming && high >= reading.to => self.end(*number),
                     Some(reading) => reading.end = End::Told,
