@@ -193,6 +193,21 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_at_the_ledgers_end_is_attested_already() {
+        let mut pending = Pending::new(at(4));
+        let origin = |offset| Origin { partition: std::sync::Arc::default(), position: at(offset) };
+        for offset in 3..=5 {
+            pending.push(at(offset), Outcome::Recorded);
+            pending.push_digest(at(offset), Digest::of(b"r"));
+            pending.push_fill(at(offset), origin(offset));
+        }
+        let portion = pending.portion();
+        assert_eq!((portion.outcomes.text().as_str(), portion.record_count), ("r1", 1));
+        assert!(portion.fills.holds(&origin(5).partition.key(), at(5)));
+        assert!((3..5).all(|offset| !portion.fills.holds(&origin(offset).partition.key(), at(offset))));
+    }
+
+    #[test]
     fn records_of_one_origin_are_counted_once_in_an_entry() {
         let partition = crate::event::Partition { topic: "t".into(), name: "0".into(), ..Default::default() };
         let partition = std::sync::Arc::new(partition);
