@@ -367,6 +367,7 @@ mod tests {
         assert_eq!(moved(90), Ok(Move::Skip { from: at(50), log_start: at(5), to: at(90) }));
         assert_eq!(moved(91), Err(Unmovable::AboveLog(at(90))));
         assert_eq!(moved(9), Err(Unmovable::BelowLedger(at(10))));
+        assert_eq!(moved(5), Err(Unmovable::BelowLedger(at(10))));
         assert_eq!(moved(4), Err(Unmovable::BelowLog(at(5))));
         assert_eq!(move_to(at(30), (at(10), at(50)), (at(5), at(40))), Err(Unmovable::AnotherLog(at(50))));
     }
@@ -378,6 +379,8 @@ mod tests {
         let plain = |after| LaneStart { after, lost: None, reset_ignored: None };
         assert_eq!(start(Some(at(5)), at(9), Position::Begin), plain(at(5)));
         assert_eq!(start(None, at(9), Position::Begin), plain(at(9)));
+        assert_eq!(start(Some(at(9)), at(9), Position::Begin), plain(at(9)), "both ends of the ledger are followed");
+        assert_eq!(start(Some(at(4)), at(9), Position::Begin), plain(at(4)));
         assert_eq!(
             start(Some(at(12)), at(9), Position::Begin),
             LaneStart { reset_ignored: Some(at(12)), ..plain(at(9)) }
