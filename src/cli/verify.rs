@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::audit::{Audit, Chains, Kind, Report};
+use crate::event::Position;
 use crate::ledger::{HeadKey, Kept, read_kept};
 use crate::store::Retry;
 use crate::store::dynamodb::{Dynamo, Item, ScanPlace, Table, Value, kept_record};
@@ -85,18 +86,8 @@ async fn audit(dynamo: &Dynamo, args: &VerifyArgs, mut chains: Chains) -> anyhow
     .await?;
     // What was written while the scan went on may stand where it had passed; what that says may ask for more.
     for _ in 0..2 {
-        for (key, mut above) in chains.passed_by() {
-            loop {
-                let page = again(|| dynamo.kept_items(&key, above, PAGE)).await?;
-                let whole = page.len() < PAGE;
-                let last = page.iter().rev().find_map(|(from, _)| *from);
-                page.into_iter().for_each(|(_, kept)| chains.add(kept));
-                // Epochs have no positions; a lineage does not have more than a page of them.
-                if whole || last.is_none() {
-                    break;
-                }
-                above = last;
-            }
+        for (key, above) in chains.passed_by() {
+            add_above(dynamo, &mut chains, &key, above).await?;
         }
     }
     let mut audit = chains.check();
@@ -111,6 +102,21 @@ async fn audit(dynamo: &Dynamo, args: &VerifyArgs, mut chains: Chains) -> anyhow
         scan(dynamo, args, Table::Records, "records, to name what differs", again).await?;
     }
     Ok(audit.conclude())
+}
+
+/// Takes what stands under a key above a position.
+async fn add_above(dynamo: &Dynamo, chains: &mut Chains, key: &str, mut above: Option<Position>) -> anyhow::Result<()> {
+    loop {
+        let page = again(|| dynamo.kept_items(key, above, PAGE)).await?;
+        let whole = page.len() < PAGE;
+        let last = page.iter().rev().find_map(|(from, _)| *from);
+        page.into_iter().for_each(|(_, kept)| chains.add(kept));
+        // Epochs have no positions; a lineage does not have more than a page of them.
+        if whole || last.is_none() {
+            return Ok(());
+        }
+        above = last;
+    }
 }
 
 /// What a file of heads held.

@@ -176,7 +176,8 @@ impl Dynamo {
         self.ledger_items(key, above.map(Range::Above), false, limit).await
     }
 
-    /// The items of a chain, or under another of the ledger's keys, in order, above `after`, at most `limit`, each with where it begins, as an audit reads them.
+    /// The items of a chain, or under another of the ledger's keys, in order, above `after`, at most `limit`, each with where it
+    /// begins, as an audit reads them.
     ///
     /// # Errors
     ///

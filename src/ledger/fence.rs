@@ -97,7 +97,8 @@ impl Dynamo {
     }
 
     /// Seals a chain that is left behind for another epoch, so that nobody who has opened it meanwhile extends it, one that is
-    /// marked as broken included. Where its last entries are broken it has no end to be sealed at, and nobody opens it. False where it has gone on in another epoch.
+    /// marked as broken included. Where its last entries are broken it has no end to be sealed at, and nobody opens it. False
+    /// where it has gone on in another epoch.
     ///
     /// # Errors
     ///
